@@ -1,0 +1,9 @@
+//! plimsoll: metrics in, pipelines of stages over them, Parquet at rest, SQL on top.
+//!
+//! Data walks `ingest` → `flow`/`stages` → `store` → `query` → `insight` → `serve`; `ARCHITECTURE.md` says which room
+//! may use which, and `tests/it/architecture.rs` holds the code to it.
+
+pub mod catalog;
+pub mod model;
+pub mod store;
+pub mod world;

@@ -1,0 +1,81 @@
+//! Batches of samples: three columns of equal length, which Arrow takes over without a copy.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Float64Array, RecordBatch, TimestampNanosecondArray, UInt32Array};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+
+use super::{SeriesId, Timestamp};
+
+/// One number of one series at one time.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Sample {
+    pub time: Timestamp,
+    pub value: f64,
+}
+
+/// Samples in columns, in the order they came. `series`, `times` (nanoseconds since the epoch) and `values` have one
+/// length.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Batch {
+    pub series: Vec<u32>,
+    pub times: Vec<i64>,
+    pub values: Vec<f64>,
+}
+
+impl Batch {
+    pub fn with_capacity(samples: usize) -> Self {
+        Batch {
+            series: Vec::with_capacity(samples),
+            times: Vec::with_capacity(samples),
+            values: Vec::with_capacity(samples),
+        }
+    }
+
+    pub fn push(&mut self, series: SeriesId, time: Timestamp, value: f64) {
+        self.series.push(series.0);
+        self.times.push(time.nanos());
+        self.values.push(value);
+    }
+
+    pub fn len(&self) -> usize {
+        self.series.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.series.is_empty()
+    }
+
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (SeriesId, Sample)> + '_ {
+        let samples = self.times.iter().zip(&self.values);
+        self.series.iter().zip(samples).map(|(&series, (&time, &value))| {
+            (SeriesId(series), Sample { time: Timestamp::from_nanos(time), value })
+        })
+    }
+
+    /// Earliest and latest time, `None` for an empty batch.
+    pub fn time_range(&self) -> Option<(Timestamp, Timestamp)> {
+        let first = *self.times.iter().min()?;
+        let last = *self.times.iter().max()?;
+        Some((Timestamp::from_nanos(first), Timestamp::from_nanos(last)))
+    }
+
+    /// `series` UInt32, `time` Timestamp(ns, UTC), `value` Float64.
+    pub fn schema() -> SchemaRef {
+        Arc::new(Schema::new(vec![
+            Field::new("series", DataType::UInt32, false),
+            Field::new("time", DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into())), false),
+            Field::new("value", DataType::Float64, false),
+        ]))
+    }
+
+    /// The same columns as Arrow arrays of [`Batch::schema`], without a copy.
+    pub fn into_arrow(self) -> RecordBatch {
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(UInt32Array::from(self.series)),
+            Arc::new(TimestampNanosecondArray::from(self.times).with_timezone("UTC")),
+            Arc::new(Float64Array::from(self.values)),
+        ];
+        RecordBatch::try_new(Self::schema(), columns).expect("columns are of the schema's types and one length")
+    }
+}

@@ -1,0 +1,200 @@
+//! Series: a metric, its labels and what is known of it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Number of a series in this store: dense, from 0, in order of first sight.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct SeriesId(pub u32);
+
+impl SeriesId {
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What a series' numbers are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Only goes up, but for restarts from zero.
+    Counter,
+    #[default]
+    Gauge,
+    Histogram,
+    Summary,
+    Timer,
+}
+
+impl Kind {
+    pub const ALL: [Kind; 5] = [Kind::Counter, Kind::Gauge, Kind::Histogram, Kind::Summary, Kind::Timer];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+            Kind::Summary => "summary",
+            Kind::Timer => "timer",
+        }
+    }
+
+    /// The kind that Prometheus' naming rules give a metric: `…_total` counts.
+    pub fn of_metric(metric: &str) -> Kind {
+        if metric.ends_with("_total") || metric.ends_with("_bucket") { Kind::Counter } else { Kind::Gauge }
+    }
+}
+
+/// Names and values of labels, sorted by name, each name once.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct Labels(Box<[(Box<str>, Box<str>)]>);
+
+impl Labels {
+    /// Sorts by name; of two values for one name the later stays; an empty value is no label.
+    pub fn new<N: Into<Box<str>>, V: Into<Box<str>>>(pairs: impl IntoIterator<Item = (N, V)>) -> Self {
+        let mut all: Vec<(Box<str>, Box<str>)> = pairs.into_iter().map(|(n, v)| (n.into(), v.into())).collect();
+        all.reverse();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all.dedup_by(|later, kept| later.0 == kept.0);
+        all.retain(|(_, value)| !value.is_empty());
+        Labels(all.into())
+    }
+
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (&**name, &**value))
+    }
+
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.binary_search_by(|(n, _)| (**n).cmp(name)).ok().map(|at| &*self.0[at].1)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// What the catalog keeps of a series. Two definitions with the same metric and labels are the same series.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SeriesDef {
+    pub metric: Box<str>,
+    pub labels: Labels,
+    pub kind: Kind,
+    /// As in `seconds`, `bytes`; empty where nobody said.
+    pub unit: Box<str>,
+    pub help: Box<str>,
+    /// Length of the part of `metric` that names its measurement, where the source had fields:
+    /// 3 in `cpu_usage_user`. 0 where it had none.
+    pub measurement_len: u16,
+}
+
+impl SeriesDef {
+    /// Kind by the metric's name, no unit, no help, no measurement.
+    pub fn new(metric: impl Into<Box<str>>, labels: Labels) -> Self {
+        let metric = metric.into();
+        let kind = Kind::of_metric(&metric);
+        SeriesDef { metric, labels, kind, unit: "".into(), help: "".into(), measurement_len: 0 }
+    }
+
+    /// The metric and labels as bytes, the same for the same series and different for different ones:
+    /// metric, then name and value of each label, each ended by the byte 0xFF, which is in no UTF-8 text.
+    pub fn identity(&self) -> Vec<u8> {
+        let labels: usize = self.labels.iter().map(|(name, value)| name.len() + value.len() + 2).sum();
+        let mut bytes = Vec::with_capacity(self.metric.len() + 1 + labels);
+        self.identity_into(&mut bytes);
+        bytes
+    }
+
+    fn identity_into(&self, out: &mut Vec<u8>) {
+        let labels = self.labels.iter().flat_map(|(name, value)| [name, value]);
+        for text in std::iter::once(&*self.metric).chain(labels) {
+            out.extend_from_slice(text.as_bytes());
+            out.push(END);
+        }
+    }
+}
+
+/// Ends each text in an encoded definition; in no UTF-8 text.
+const END: u8 = 0xFF;
+
+impl SeriesDef {
+    /// Appends the definition as bytes: kind `u8`, measurement_len `u16` little-endian, count of labels `u16`
+    /// little-endian, then unit, help, metric and each label's name and value, each ended by 0xFF.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.push(self.kind as u8);
+        out.extend_from_slice(&self.measurement_len.to_le_bytes());
+        let labels = u16::try_from(self.labels.iter().len()).expect("sources refuse more labels than 65,535");
+        out.extend_from_slice(&labels.to_le_bytes());
+        for text in [&self.unit, &self.help] {
+            out.extend_from_slice(text.as_bytes());
+            out.push(END);
+        }
+        self.identity_into(out);
+    }
+
+    /// Reads what [`SeriesDef::encode`] wrote from the front of `bytes`; `None` where they are not that.
+    pub fn decode(bytes: &mut &[u8]) -> Option<SeriesDef> {
+        let (head, mut rest) = bytes.split_first_chunk::<5>()?;
+        let kind = Kind::ALL.into_iter().find(|kind| *kind as u8 == head[0])?;
+        let mut text = || {
+            let end = rest.iter().position(|&byte| byte == END)?;
+            let text = std::str::from_utf8(&rest[..end]).ok()?;
+            rest = &rest[end + 1..];
+            Some(Box::<str>::from(text))
+        };
+        let (unit, help, metric) = (text()?, text()?, text()?);
+        let count = u16::from_le_bytes([head[3], head[4]]);
+        let labels = (0..count).map(|_| Some((text()?, text()?))).collect::<Option<Vec<_>>>()?;
+        *bytes = rest;
+        let measurement_len = u16::from_le_bytes([head[1], head[2]]);
+        Some(SeriesDef { metric, labels: Labels::new(labels), kind, unit, help, measurement_len })
+    }
+}
+
+impl fmt::Display for SeriesDef {
+    /// As Prometheus writes it: `cpu_usage_user{host="a"}`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.metric)?;
+        if self.labels.is_empty() {
+            return Ok(());
+        }
+        for (at, (name, value)) in self.labels.iter().enumerate() {
+            let open = if at == 0 { "{" } else { "," };
+            write!(f, "{open}{name}={value:?}")?;
+        }
+        f.write_str("}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_sorted_and_the_last_of_a_name_stays() {
+        let labels = Labels::new([("b", "1"), ("a", "2"), ("b", "3"), ("empty", "")]);
+        assert_eq!(labels.iter().collect::<Vec<_>>(), [("a", "2"), ("b", "3")]);
+        assert_eq!(labels.get("b"), Some("3"));
+        assert_eq!(labels.get("empty"), None);
+    }
+
+    #[test]
+    fn definitions_decode_to_what_was_encoded() {
+        let mut def = SeriesDef::new("cpu_usage", Labels::new([("host", "a"), ("rack", "1")]));
+        def.measurement_len = 3;
+        def.unit = "percent".into();
+        let mut bytes = Vec::new();
+        def.encode(&mut bytes);
+        let all = bytes.clone();
+        assert_eq!(SeriesDef::decode(&mut &bytes[..]), Some(def));
+        assert!((0..all.len()).all(|cut| SeriesDef::decode(&mut &all[..cut]).is_none()));
+    }
+
+    #[test]
+    fn identity_tells_series_apart() {
+        let a = SeriesDef::new("m", Labels::new([("a", "bc")]));
+        let b = SeriesDef::new("m", Labels::new([("ab", "c")]));
+        assert_ne!(a.identity(), b.identity());
+        assert_eq!(a.to_string(), r#"m{a="bc"}"#);
+    }
+}

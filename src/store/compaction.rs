@@ -1,0 +1,181 @@
+//! Compaction: which segments to merge (`choose`, pure) and the merging (`run`).
+//!
+//! Segments of samples never cross a month. Within a month they are merged like sizes with like, always neighbours in
+//! the order of their flushes, so that "the later flush wins" stays true of what comes out. A sample is so rewritten
+//! about once for every fourfold growth of its month.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::head::keep_last_of_each_time;
+use super::segment::{Cursor, IndexEntry, Segment, SegmentWriter};
+use super::StoreError;
+use crate::catalog::{Registry, SegmentRecord, TableName};
+use crate::model::{Sample, SeriesId, Span, Timestamp};
+
+/// Neighbours of like size that make a merge worth its while.
+const FAN_IN: usize = 4;
+/// Sizes within this factor are alike.
+const ALIKE: u64 = 4;
+/// Files smaller than this are all alike.
+const SMALL: u64 = 256 << 10;
+
+/// How eagerly to merge.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Appetite {
+    /// What pays off.
+    Usual,
+    /// Whatever can be merged.
+    Everything,
+}
+
+/// The segments of one merge, neighbours in the order of their flushes; `None` where nothing is worth it.
+pub(super) fn choose(records: &[SegmentRecord], appetite: Appetite, bytes_max: u64) -> Option<Vec<u64>> {
+    let mut months: BTreeMap<(TableName, String), Vec<&SegmentRecord>> = BTreeMap::new();
+    for record in records {
+        let month = if record.table == TableName::Samples { record.first().month() } else { String::new() };
+        months.entry((record.table, month)).or_default().push(record);
+    }
+    months.into_values().find_map(|mut month| {
+        month.sort_by_key(|record| record.flushes);
+        neighbours(&month, appetite, bytes_max)
+    })
+}
+
+fn neighbours(month: &[&SegmentRecord], appetite: Appetite, bytes_max: u64) -> Option<Vec<u64>> {
+    let enough = if appetite == Appetite::Everything { 2 } else { FAN_IN };
+    (0..month.len()).find_map(|start| {
+        let run = run_from(&month[start..], appetite, bytes_max);
+        (run.len() >= enough).then(|| run.iter().map(|record| record.number).collect())
+    })
+}
+
+fn run_from<'a>(month: &'a [&'a SegmentRecord], appetite: Appetite, bytes_max: u64) -> &'a [&'a SegmentRecord] {
+    let (mut smallest, mut largest, mut total) = (u64::MAX, 0, 0);
+    let taken = month
+        .iter()
+        .take_while(|record| {
+            let size = record.bytes.max(SMALL);
+            (smallest, largest, total) = (smallest.min(size), largest.max(size), total + record.bytes);
+            let alike = appetite == Appetite::Everything || largest <= smallest.saturating_mul(ALIKE);
+            alike && total <= bytes_max
+        })
+        .count();
+    &month[..taken]
+}
+
+/// The samples of the inputs as one sequence by time; of several at one time those of the later part stay.
+pub(super) fn merge(mut parts: Vec<Vec<Sample>>) -> Vec<Sample> {
+    parts.retain(|part| !part.is_empty());
+    match parts.len() {
+        0 => return Vec::new(),
+        1 => return parts.swap_remove(0),
+        _ => {}
+    }
+    let disjoint = |parts: &[Vec<Sample>]| {
+        parts.windows(2).all(|pair| match (pair[0].last(), pair[1].first()) {
+            (Some(before), Some(after)) => before.time < after.time,
+            _ => true,
+        })
+    };
+    let in_order = disjoint(&parts);
+    let mut all = parts.concat();
+    if !in_order {
+        all.sort_by_key(|sample| sample.time);
+        keep_last_of_each_time(&mut all);
+    }
+    all
+}
+
+/// Writes what the inputs (in the order of their flushes) hold of `kept` to `writer`, each series merged.
+pub(super) fn run(
+    inputs: &[Arc<Segment>],
+    registry: &Registry,
+    kept: Span,
+    writer: &mut SegmentWriter,
+) -> Result<(), StoreError> {
+    let mut series: Vec<SeriesId> =
+        inputs.iter().flat_map(|segment| segment.entries().iter().map(|entry| entry.series)).collect();
+    series.sort_unstable();
+    series.dedup();
+    let mut by_metric: Vec<_> = series.into_iter().map(|id| (registry.def(id), id)).collect();
+    by_metric.sort_unstable_by(|a, b| (&a.0.metric, a.1).cmp(&(&b.0.metric, b.1)));
+
+    let mut cursors: Vec<Cursor> = inputs.iter().cloned().map(Cursor::new).collect();
+    for (def, id) in by_metric {
+        let mut parts = Vec::with_capacity(cursors.len());
+        for cursor in &mut cursors {
+            let entry: Option<IndexEntry> = cursor.segment().entry(id).copied();
+            if let Some(entry) = entry {
+                let mut samples = Vec::with_capacity(entry.rows as usize);
+                cursor.read(&entry, kept, &mut samples)?;
+                parts.push(samples);
+            }
+        }
+        writer.add(&def.metric, id, &merge(parts))?;
+    }
+    Ok(())
+}
+
+/// Segments of samples of which nothing is kept any more.
+pub(super) fn expired(records: &[SegmentRecord], oldest: Timestamp) -> Vec<u64> {
+    let gone = |record: &&SegmentRecord| record.table != TableName::Series && record.last() < oldest;
+    records.iter().filter(gone).map(|record| record.number).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(number: u64, month: u32, bytes: u64) -> SegmentRecord {
+        let first = Timestamp::parse(&format!("2026-{month:02}-10")).unwrap().nanos();
+        SegmentRecord {
+            number,
+            table: TableName::Samples,
+            path: String::new(),
+            rows: 1,
+            bytes,
+            first,
+            last: first,
+            flushes: (number, number),
+            digest: 0,
+        }
+    }
+
+    const MB: u64 = 1 << 20;
+
+    #[test]
+    fn like_neighbours_of_a_month_are_merged() {
+        let sizes = |sizes: &[u64]| -> Vec<SegmentRecord> {
+            sizes.iter().enumerate().map(|(at, &bytes)| record(at as u64, 1, bytes)).collect()
+        };
+        type Case<'a> = (&'a [u64], Appetite, Option<Vec<u64>>);
+        let cases: [Case<'_>; 7] = [
+            (&[MB, MB, MB], Appetite::Usual, None),
+            (&[MB, MB, MB, MB], Appetite::Usual, Some(vec![0, 1, 2, 3])),
+            (&[100 * MB, MB, MB, MB, 2 * MB], Appetite::Usual, Some(vec![1, 2, 3, 4])),
+            (&[1, 100_000, 5, 200_000], Appetite::Usual, Some(vec![0, 1, 2, 3])),
+            (&[MB, 100 * MB], Appetite::Everything, Some(vec![0, 1])),
+            (&[MB, 600 * MB], Appetite::Everything, None),
+            (&[MB], Appetite::Everything, None),
+        ];
+        for (bytes, appetite, chosen) in cases {
+            assert_eq!(choose(&sizes(bytes), appetite, 512 * MB), chosen, "{bytes:?} {appetite:?}");
+        }
+    }
+
+    #[test]
+    fn months_are_never_merged() {
+        let records: Vec<_> = (0..8).map(|n| record(n, n as u32 + 1, MB)).collect();
+        assert_eq!(choose(&records, Appetite::Everything, 512 * MB), None);
+    }
+
+    #[test]
+    fn later_parts_win() {
+        let part = |samples: &[(i64, f64)]| -> Vec<Sample> {
+            samples.iter().map(|&(t, value)| Sample { time: Timestamp::from_nanos(t), value }).collect()
+        };
+        let merged = merge(vec![part(&[(1, 1.0), (5, 1.0)]), part(&[(2, 2.0), (5, 2.0)]), part(&[(1, 3.0)])]);
+        assert_eq!(merged, part(&[(1, 3.0), (2, 2.0), (5, 2.0)]));
+    }
+}

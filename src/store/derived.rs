@@ -1,0 +1,174 @@
+//! Tables that stages write, and the dimension `series`: rows in memory, Parquet files at rest, the last word wins.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, MapBuilder, MapFieldNames, RecordBatch, StringBuilder, StringDictionaryBuilder, UInt32Array,
+};
+use arrow::compute::{concat_batches, lexsort_to_indices, take_record_batch};
+use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef};
+use arrow::row::{RowConverter, SortField};
+use hashbrown::HashMap;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+
+use super::error::DiskContext;
+use super::file::{FileSink, Source};
+use super::segment::SegmentStats;
+use super::StoreError;
+use crate::catalog::SegmentRecord;
+use crate::model::{SeriesDef, Table};
+use crate::world::{Disk, FileAppend};
+
+/// The rows that count, sorted by the table's key: of a group that was written several times the last batch's rows,
+/// of rows with one key the last.
+pub(super) fn latest(table: Table, batches: &[RecordBatch]) -> Result<RecordBatch, StoreError> {
+    let schema = batches.first().map_or_else(|| table.schema(), RecordBatch::schema);
+    let all = concat_batches(&schema, batches)?;
+    let write_of = |row: usize, starts: &[usize]| starts.partition_point(|&start| start <= row) - 1;
+    let starts: Vec<usize> = batches
+        .iter()
+        .scan(0, |next, batch| Some(std::mem::replace(next, *next + batch.num_rows())))
+        .collect();
+
+    let groups = rows(&all, table.group_columns())?;
+    let mut last_write: HashMap<&[u8], usize> = HashMap::with_capacity(all.num_rows());
+    for row in 0..all.num_rows() {
+        last_write.insert(groups.row(row).data(), write_of(row, &starts));
+    }
+    let keys = rows(&all, table.key_columns())?;
+    let mut last_row: HashMap<&[u8], u32> = HashMap::with_capacity(all.num_rows());
+    for row in 0..all.num_rows() {
+        if last_write.get(groups.row(row).data()) == Some(&write_of(row, &starts)) {
+            last_row.insert(keys.row(row).data(), row as u32);
+        }
+    }
+    let mut kept: Vec<(&[u8], u32)> = last_row.into_iter().collect();
+    kept.sort_unstable();
+    let kept = UInt32Array::from_iter_values(kept.into_iter().map(|(_, row)| row));
+    Ok(take_record_batch(&all, &kept)?)
+}
+
+fn rows(batch: &RecordBatch, columns: usize) -> Result<arrow::row::Rows, StoreError> {
+    let leading = &batch.columns()[..columns];
+    let fields = leading.iter().map(|column| SortField::new(column.data_type().clone())).collect();
+    Ok(RowConverter::new(fields)?.convert_columns(leading)?)
+}
+
+/// Writes a table's rows as one Parquet file.
+pub(super) fn write_rows(file: Arc<dyn FileAppend>, batch: &RecordBatch) -> Result<SegmentStats, StoreError> {
+    let level = ZstdLevel::try_new(6)?;
+    let properties = WriterProperties::builder()
+        .set_created_by(concat!("plimsoll ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_compression(Compression::ZSTD(level))
+        .build();
+    let mut writer = ArrowWriter::try_new(FileSink::new(file), batch.schema(), Some(properties))?;
+    writer.write(batch)?;
+    writer.finish()?;
+    let (bytes, digest) = writer.inner_mut().finish().map_err(parquet::errors::ParquetError::from)?;
+    let (first, last) = time_range(batch);
+    Ok(SegmentStats { rows: batch.num_rows() as u64, bytes, first, last, digest })
+}
+
+fn time_range(batch: &RecordBatch) -> (i64, i64) {
+    use arrow::array::AsArray;
+    use arrow::compute::kernels::aggregate::{max, min};
+    use arrow::datatypes::TimestampNanosecondType;
+    let times = batch.column_by_name("time").and_then(|column| column.as_primitive_opt::<TimestampNanosecondType>());
+    let range = times.and_then(|times| Some((min(times)?, max(times)?)));
+    range.unwrap_or((0, 0))
+}
+
+/// Reads a table's file whole.
+pub(super) fn read_rows(disk: &dyn Disk, dir: &Path, record: &SegmentRecord) -> Result<Vec<RecordBatch>, StoreError> {
+    let path = dir.join(&record.path);
+    let file = disk.open(&path).at("open", &path)?;
+    let reader = ParquetRecordBatchReaderBuilder::try_new(Source::new(file))?.build()?;
+    Ok(reader.collect::<Result<_, _>>()?)
+}
+
+/// `series` UInt32, `metric`, `labels` Map<Utf8, Utf8>, `kind`, `unit`, `help`: what readers outside join on.
+fn series_schema() -> SchemaRef {
+    let keyword = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+    let entries = DataType::Struct(
+        vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Utf8, true)].into(),
+    );
+    let labels = DataType::Map(Arc::new(Field::new("entries", entries, false)), false);
+    Arc::new(Schema::new(vec![
+        Field::new("series", DataType::UInt32, false),
+        Field::new("metric", keyword.clone(), false),
+        Field::new("labels", labels, false),
+        Field::new("kind", keyword.clone(), false),
+        Field::new("unit", keyword.clone(), false),
+        Field::new("help", keyword, false),
+    ]))
+}
+
+/// The rows of the dimension for the series numbered from `first` on.
+pub(super) fn series_rows(first: usize, defs: &[Arc<SeriesDef>]) -> Result<RecordBatch, StoreError> {
+    let names = MapFieldNames { entry: "entries".into(), key: "key".into(), value: "value".into() };
+    let mut labels = MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new());
+    let mut texts: [StringDictionaryBuilder<Int32Type>; 4] = std::array::from_fn(|_| StringDictionaryBuilder::new());
+    for def in defs {
+        for (name, value) in def.labels.iter() {
+            labels.keys().append_value(name);
+            labels.values().append_value(value);
+        }
+        labels.append(true)?;
+        for (text, builder) in [&*def.metric, def.kind.name(), &def.unit, &def.help].into_iter().zip(&mut texts) {
+            builder.append_value(text);
+        }
+    }
+    let [mut metric, mut kind, mut unit, mut help] = texts;
+    let numbers = UInt32Array::from_iter_values(first as u32..(first + defs.len()) as u32);
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(numbers),
+        Arc::new(metric.finish()),
+        Arc::new(labels.finish()),
+        Arc::new(kind.finish()),
+        Arc::new(unit.finish()),
+        Arc::new(help.finish()),
+    ];
+    Ok(RecordBatch::try_new(series_schema(), columns)?)
+}
+
+/// Rows sorted by their leading columns.
+pub(super) fn sorted(batch: &RecordBatch, columns: usize) -> Result<RecordBatch, StoreError> {
+    let by: Vec<_> = batch.columns()[..columns]
+        .iter()
+        .map(|values| arrow::compute::SortColumn { values: values.clone(), options: None })
+        .collect();
+    Ok(take_record_batch(batch, &lexsort_to_indices(&by, None)?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{AsArray, Float64Array, TimestampNanosecondArray, UInt64Array};
+    use arrow::datatypes::Float64Type;
+
+    fn pairs(window: i64, found: &[(u32, u32, f64)]) -> RecordBatch {
+        let time = |t: i64| TimestampNanosecondArray::from(vec![t; found.len()]).with_timezone("UTC");
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(time(window)),
+            Arc::new(time(window + 10)),
+            Arc::new(UInt32Array::from_iter_values(found.iter().map(|pair| pair.0))),
+            Arc::new(UInt32Array::from_iter_values(found.iter().map(|pair| pair.1))),
+            Arc::new(Float64Array::from_iter_values(found.iter().map(|pair| pair.2))),
+            Arc::new(UInt64Array::from(vec![60; found.len()])),
+        ];
+        RecordBatch::try_new(Table::Correlations.schema(), columns).unwrap()
+    }
+
+    #[test]
+    fn a_group_written_again_replaces_the_former_whole() {
+        let batches =
+            [pairs(20, &[(1, 2, 0.9)]), pairs(0, &[(1, 2, 0.9), (3, 4, 0.8)]), pairs(0, &[(5, 6, 0.7), (1, 3, 0.6)])];
+        let kept = latest(Table::Correlations, &batches).unwrap();
+        let r: Vec<f64> = kept.column(4).as_primitive::<Float64Type>().values().to_vec();
+        assert_eq!(r, [0.6, 0.7, 0.9]);
+    }
+}

@@ -1,0 +1,36 @@
+//! What goes wrong in the store.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::catalog::CatalogError;
+
+/// What goes wrong in the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("the data directory {} is in use by another process: stop it, or ask it with --url", path.display())]
+    InUse { path: PathBuf },
+    #[error("cannot {action} {}", path.display())]
+    Disk { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("the store takes no writes since an earlier failure ({reason}): what was acknowledged is kept; mend the cause and open it again")]
+    Closed { reason: String },
+    #[error("segment {} is damaged: {reason}", path.display())]
+    Damaged { path: PathBuf, reason: String },
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    #[error("Parquet says no")]
+    Parquet(#[from] parquet::errors::ParquetError),
+    #[error("Arrow says no")]
+    Arrow(#[from] arrow::error::ArrowError),
+}
+
+/// Names what was done to which path in an I/O error.
+pub(super) trait DiskContext<T> {
+    fn at(self, action: &'static str, path: impl Into<PathBuf>) -> Result<T, StoreError>;
+}
+
+impl<T> DiskContext<T> for io::Result<T> {
+    fn at(self, action: &'static str, path: impl Into<PathBuf>) -> Result<T, StoreError> {
+        self.map_err(|source| StoreError::Disk { action, path: path.into(), source })
+    }
+}

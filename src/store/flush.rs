@@ -1,0 +1,264 @@
+//! Flush: the head becomes segments. Segments written and synced, then the catalog, then the log trimmed; never another
+//! order.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, RwLock};
+
+use arrow::array::RecordBatch;
+
+use super::derived::{latest, series_rows, write_rows};
+use super::error::DiskContext;
+use super::head::{Head, sorted};
+use super::segment::{Segment, SegmentStats, SegmentWriter, TimeUnit};
+use super::store::unpoisoned;
+use super::wal::{WalWriter, wal_files};
+use super::{Store, StoreError};
+use crate::catalog::{Commit, SegmentRecord, TableName};
+use crate::model::{Sample, SeriesId, Span, Table, Timestamp};
+use crate::world::FileAppend;
+
+/// A head taken out of the stream of writes, and the state of the stages at that place.
+struct Cut {
+    /// Number of the log that follows.
+    next_wal: u64,
+    head: Arc<RwLock<Head>>,
+    rows: BTreeMap<Table, Vec<RecordBatch>>,
+    state: Option<Vec<u8>>,
+}
+
+impl Store {
+    /// Writes what is in memory to segments and trims the log. `Ok(false)` where there was nothing.
+    ///
+    /// # Errors
+    /// After any error the store takes no more writes until it is opened again; all that was acknowledged is in the log.
+    pub fn flush(&self) -> Result<bool, StoreError> {
+        let _upkeep = unpoisoned(self.upkeep.lock());
+        let empty = {
+            let view = self.view();
+            unpoisoned(view.head.read()).samples() == 0 && view.rows.is_empty()
+        };
+        if empty && self.registry().len() == self.registry().committed() {
+            return Ok(false);
+        }
+        self.cut().and_then(|cut| self.write_cut(cut)).map_err(|error| {
+            let told = told_with_causes(&error);
+            self.close(format!("a flush failed: {told}"));
+            error
+        })?;
+        Ok(true)
+    }
+
+    fn cut(&self) -> Result<Cut, StoreError> {
+        let wal_dir = self.dir.join("wal");
+        let next_wal = self.writer().wal.number() + 1;
+        let next = WalWriter::create(&*self.world.disk, &wal_dir, next_wal).at("create a log in", &wal_dir)?;
+        let (old, head) = {
+            let mut writer = self.writer();
+            writer.check()?;
+            writer.written += next.len();
+            let old = std::mem::replace(&mut writer.wal, next);
+            let mut view = self.view_mut();
+            let head = std::mem::take(&mut view.head);
+            view.frozen.push(head.clone());
+            if let Some(tap) = self.tap.get() {
+                tap.cut(next_wal);
+            }
+            (old, head)
+        };
+        old.file().sync().at("sync", &wal_dir)?;
+        let state = self.tap.get().map(|tap| tap.state_at(next_wal));
+        let rows = {
+            let mut view = self.view_mut();
+            let rows = std::mem::take(&mut view.rows);
+            view.frozen_rows.clone_from(&rows);
+            rows
+        };
+        Ok(Cut { next_wal, head, rows, state })
+    }
+
+    fn write_cut(&self, cut: Cut) -> Result<(), StoreError> {
+        let flush = cut.next_wal - 1;
+        let mut added = self.write_head(&*unpoisoned(cut.head.read()), flush)?;
+        added.extend(self.write_series(flush)?);
+        for (&table, batches) in &cut.rows {
+            let batch = latest(table, batches)?;
+            added.push(self.write_table(TableName::Derived(table), &batch, flush)?);
+        }
+        let checkpoint = cut.state.map(|state| self.write_checkpoint(cut.next_wal, &state)).transpose()?;
+        self.catalog.commit(&Commit {
+            add: added.clone(),
+            remove: Vec::new(),
+            wal_floor: Some(cut.next_wal),
+            checkpoint: checkpoint.clone(),
+        })?;
+        self.show(added)?;
+        self.trim(cut.next_wal, checkpoint.as_deref())
+    }
+
+    /// Swaps the frozen head for its segments, in one step for queries.
+    fn show(&self, added: Vec<SegmentRecord>) -> Result<(), StoreError> {
+        let (samples, files): (Vec<_>, Vec<_>) =
+            added.into_iter().partition(|record| record.table == TableName::Samples);
+        let opened = samples
+            .into_iter()
+            .map(|record| Ok(Arc::new(Segment::open(&self.world.disk, &self.dir, record)?)))
+            .collect::<Result<Vec<_>, StoreError>>()?;
+        let mut view = self.view_mut();
+        view.segments = Arc::new(view.segments.iter().cloned().chain(opened).collect());
+        view.files = Arc::new(view.files.iter().cloned().chain(files).collect());
+        view.frozen.remove(0);
+        view.frozen_rows.clear();
+        Ok(())
+    }
+
+    fn trim(&self, floor: u64, checkpoint: Option<&str>) -> Result<(), StoreError> {
+        let disk = &*self.world.disk;
+        let wal_dir = self.dir.join("wal");
+        for (number, path) in wal_files(disk, &wal_dir).at("list", &wal_dir)? {
+            if number < floor {
+                disk.remove(&path).at("remove", &path)?;
+            }
+        }
+        let states = self.dir.join("checkpoints");
+        let keep = checkpoint.map(|name| states.join(name));
+        for path in disk.list(&states).at("list", &states)? {
+            if keep.as_ref().is_some_and(|keep| *keep != path) {
+                disk.remove(&path).at("remove", &path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One segment for each month that the head touches.
+    fn write_head(&self, head: &Head, flush: u64) -> Result<Vec<SegmentRecord>, StoreError> {
+        let Some((first, last)) = head.time_range() else { return Ok(Vec::new()) };
+        let mut series: Vec<_> = head.ids().map(|id| (self.registry().def(id), id)).collect();
+        series.sort_unstable_by(|a, b| (&a.0.metric, a.1).cmp(&(&b.0.metric, b.1)));
+
+        if first.month() == last.month() {
+            let unit = series.iter().fold(TimeUnit::Millis, |unit, (_, id)| unit.fit(head.column(*id)));
+            return Ok(vec![self.write_samples(&first.month(), unit, flush, |writer| {
+                series.iter().try_for_each(|(def, id)| writer.add(&def.metric, *id, &sorted(head.column(*id), Span::ALL)))
+            })?]);
+        }
+        let mut months: BTreeMap<String, Vec<(usize, Vec<Sample>)>> = BTreeMap::new();
+        for (place, (_, id)) in series.iter().enumerate() {
+            for (month, samples) in by_month(sorted(head.column(*id), Span::ALL)) {
+                months.entry(month).or_default().push((place, samples));
+            }
+        }
+        let write = |(month, parts): (String, Vec<(usize, Vec<Sample>)>)| {
+            let unit = parts.iter().fold(TimeUnit::Millis, |unit, (_, samples)| unit.fit(samples));
+            self.write_samples(&month, unit, flush, |writer| {
+                parts.iter().try_for_each(|(place, samples)| {
+                    let (def, id): &(_, SeriesId) = &series[*place];
+                    writer.add(&def.metric, *id, samples)
+                })
+            })
+        };
+        months.into_iter().map(write).collect()
+    }
+
+    pub(super) fn write_samples(
+        &self,
+        month: &str,
+        unit: TimeUnit,
+        flush: u64,
+        fill: impl FnOnce(&mut SegmentWriter) -> Result<(), StoreError>,
+    ) -> Result<SegmentRecord, StoreError> {
+        let folder = format!("samples/{month}");
+        self.write_file(TableName::Samples, &folder, (flush, flush), |file| {
+            let mut writer = SegmentWriter::new(file, unit)?;
+            fill(&mut writer)?;
+            writer.finish()
+        })
+    }
+
+    /// The series that the catalog does not have yet, for readers outside.
+    fn write_series(&self, flush: u64) -> Result<Option<SegmentRecord>, StoreError> {
+        let (from, to) = (self.registry().committed(), self.registry().len());
+        if from == to {
+            return Ok(None);
+        }
+        let batch = series_rows(from, &self.registry().defs(from..to))?;
+        self.write_table(TableName::Series, &batch, flush).map(Some)
+    }
+
+    pub(super) fn write_table(
+        &self,
+        table: TableName,
+        batch: &RecordBatch,
+        flush: u64,
+    ) -> Result<SegmentRecord, StoreError> {
+        self.write_file(table, table.name(), (flush, flush), |file| write_rows(file, batch))
+    }
+
+    /// Writes a new file and makes it and its name durable.
+    pub(super) fn write_file(
+        &self,
+        table: TableName,
+        folder: &str,
+        flushes: (u64, u64),
+        write: impl FnOnce(Arc<dyn FileAppend>) -> Result<SegmentStats, StoreError>,
+    ) -> Result<SegmentRecord, StoreError> {
+        let disk = &*self.world.disk;
+        let number = self.number();
+        let path = format!("{folder}/{number:010}.parquet");
+        let (full, dir) = (self.dir.join(&path), self.dir.join(folder));
+        disk.create_dir_all(&dir).at("create", &dir)?;
+        let file = disk.create(&full).at("create", &full)?;
+        let stats = write(file)?;
+        self.sync_folders(&dir)?;
+        let SegmentStats { rows, bytes, first, last, digest } = stats;
+        Ok(SegmentRecord { number, table, path, rows, bytes, first, last, flushes, digest })
+    }
+
+    fn write_checkpoint(&self, cut: u64, state: &[u8]) -> Result<String, StoreError> {
+        let disk = &*self.world.disk;
+        let dir = self.dir.join("checkpoints");
+        let name = format!("{cut:010}.state");
+        let path: PathBuf = dir.join(&name);
+        let packed = zstd::bulk::compress(state, 3).at("compress", &path)?;
+        disk.create_dir_all(&dir).at("create", &dir)?;
+        let file = disk.create(&path).at("create", &path)?;
+        let mut bytes = crc32c::crc32c(&packed).to_le_bytes().to_vec();
+        bytes.extend_from_slice(&packed);
+        file.append(&bytes).and_then(|()| file.sync()).at("write", &path)?;
+        self.sync_folders(&dir)?;
+        Ok(name)
+    }
+
+    /// Syncs a folder and those above it, down from the data directory.
+    fn sync_folders(&self, folder: &std::path::Path) -> Result<(), StoreError> {
+        for dir in folder.ancestors().take_while(|dir| dir.starts_with(&self.dir)) {
+            self.world.disk.sync_dir(dir).at("sync", dir)?;
+        }
+        Ok(())
+    }
+}
+
+fn by_month(samples: Vec<Sample>) -> Vec<(String, Vec<Sample>)> {
+    let mut months: Vec<(String, Vec<Sample>)> = Vec::new();
+    let mut day = None;
+    for sample in samples {
+        let of_sample = sample.time.floor(86_400_000_000_000);
+        if day != Some(of_sample) {
+            day = Some(of_sample);
+            let month = of_sample.max(Timestamp::from_nanos(0)).month();
+            if months.last().is_none_or(|(last, _)| *last != month) {
+                months.push((month, Vec::new()));
+            }
+        }
+        if let Some((_, of_month)) = months.last_mut() {
+            of_month.push(sample);
+        }
+    }
+    months
+}
+
+/// The error and its sources in one line.
+pub(super) fn told_with_causes(error: &dyn std::error::Error) -> String {
+    let sources = std::iter::successors(error.source(), |source| source.source());
+    sources.fold(error.to_string(), |told, source| format!("{told}: {source}"))
+}

@@ -1,0 +1,37 @@
+//! The store: log, head and segments of samples, and the tables that stages write. Threads and files, no async.
+//!
+//! ```text
+//! DIR/lock                      held by the process that has the store open
+//! DIR/catalog/                  sled: series, segments, how far the log is covered
+//! DIR/wal/NNNNNNNNNN.wal        acknowledged, not in segments yet
+//! DIR/samples/YYYY-MM/N.parquet samples of that month
+//! DIR/series/N.parquet          the series they belong to
+//! DIR/TABLE/N.parquet           what stages found
+//! DIR/checkpoints/N.state       the stages' state as of the log's floor
+//! ```
+
+mod compaction;
+mod derived;
+mod error;
+mod file;
+mod flush;
+mod foreign;
+mod head;
+mod keeper;
+mod maintain;
+mod recovery;
+mod segment;
+mod snapshot;
+mod spec;
+mod store;
+mod tap;
+mod varint;
+mod wal;
+
+pub use error::StoreError;
+pub use foreign::{ParquetInput, write_parquet};
+pub use keeper::Keeper;
+pub use snapshot::{Scan, SeriesRun, Snapshot};
+pub use spec::{StoreSpec, Sync};
+pub use store::{Store, StoreStats, TableStats};
+pub use tap::{Behind, Tap};

@@ -1,0 +1,168 @@
+//! A snapshot: segments and heads as of one moment, read series by series.
+
+use std::path::PathBuf;
+use std::sync::{Arc, RwLock};
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+
+use super::compaction::merge;
+use super::derived::{latest, read_rows};
+use super::head::{Head, sorted};
+use super::segment::Cursor;
+use super::store::{View, unpoisoned};
+use super::StoreError;
+use crate::catalog::{Registry, SegmentRecord, TableName};
+use crate::model::{Sample, SeriesId, Span, Table, Timestamp};
+use crate::world::Disk;
+
+/// All samples of one series in a span, by time, each time once.
+#[derive(Debug, Clone)]
+pub struct SeriesRun {
+    pub series: SeriesId,
+    pub samples: Vec<Sample>,
+}
+
+struct HeadView {
+    head: Arc<RwLock<Head>>,
+    lengths: Vec<u32>,
+}
+
+/// The store as of one moment. Cheap to clone; files it needs stay until it is dropped.
+#[derive(Clone)]
+pub struct Snapshot {
+    view: View,
+    heads: Arc<Vec<HeadView>>,
+    registry: Arc<Registry>,
+    series: usize,
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    oldest: Timestamp,
+}
+
+impl Snapshot {
+    pub(super) fn new(
+        view: View,
+        registry: Arc<Registry>,
+        disk: Arc<dyn Disk>,
+        dir: PathBuf,
+        oldest: Timestamp,
+    ) -> Snapshot {
+        let heads = view.frozen.iter().chain([&view.head]).map(|head| {
+            let lengths = unpoisoned(head.read()).lengths();
+            HeadView { head: head.clone(), lengths }
+        });
+        let heads = Arc::new(heads.collect());
+        Snapshot { heads, series: registry.len(), view, registry, disk, dir, oldest }
+    }
+
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    /// Series there are, numbered from 0.
+    pub fn series_count(&self) -> usize {
+        self.series
+    }
+
+    /// Reads series in the order given, by which the file's order (metric, then number) is quickest.
+    pub fn scan(&self, series: Vec<SeriesId>, span: Span) -> Scan {
+        let span = span.intersect(Span::new(self.oldest, Timestamp::MAX));
+        let touched = |segment: &&Arc<super::segment::Segment>| span.touches(segment.record.first(), segment.record.last());
+        let cursors = self.view.segments.iter().filter(touched).cloned().map(Cursor::new).collect();
+        Scan { snapshot: self.clone(), cursors, span, series: series.into_iter() }
+    }
+
+    /// How many samples a series has, where that can be told without reading them: no two parts of it overlap in time.
+    pub fn count(&self, series: SeriesId) -> Option<u64> {
+        if self.oldest > Timestamp::MIN {
+            return None;
+        }
+        let in_heads: usize = self.heads.iter().map(|view| view.length(series)).sum();
+        if in_heads > 0 {
+            return None;
+        }
+        let mut parts: Vec<_> = self.view.segments.iter().filter_map(|segment| segment.entry(series)).collect();
+        parts.sort_unstable_by_key(|entry| entry.first);
+        let disjoint = parts.windows(2).all(|pair| pair[0].last < pair[1].first);
+        disjoint.then(|| parts.iter().map(|entry| u64::from(entry.rows)).sum())
+    }
+
+    /// First and last time of a series, from what is known without reading: `None` where it has no samples.
+    pub fn time_range(&self, series: SeriesId) -> Option<(Timestamp, Timestamp)> {
+        let at_rest = self.view.segments.iter().filter_map(|segment| segment.entry(series));
+        let at_rest = at_rest.map(|entry| (Timestamp::from_nanos(entry.first), Timestamp::from_nanos(entry.last)));
+        let in_memory = self.heads.iter().filter_map(|view| view.time_range(series));
+        at_rest.chain(in_memory).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+    }
+
+    /// The segments and files of every table, for `system.segments`.
+    pub fn records(&self) -> Vec<SegmentRecord> {
+        let samples = self.view.segments.iter().map(|segment| segment.record.clone());
+        samples.chain(self.view.files.iter().cloned()).collect()
+    }
+
+    /// The rows of a derived table, sorted by its key.
+    pub fn rows(&self, table: Table) -> Result<RecordBatch, StoreError> {
+        let mut batches = Vec::new();
+        for record in self.view.files.iter().filter(|record| record.table == TableName::Derived(table)) {
+            batches.push(concat_batches(&table.schema(), &read_rows(&*self.disk, &self.dir, record)?)?);
+        }
+        let in_memory = [&self.view.frozen_rows, &self.view.rows].into_iter().filter_map(|rows| rows.get(&table));
+        batches.extend(in_memory.flatten().cloned());
+        latest(table, &batches)
+    }
+}
+
+impl HeadView {
+    fn length(&self, series: SeriesId) -> usize {
+        self.lengths.get(series.index()).map_or(0, |&length| length as usize)
+    }
+
+    fn samples(&self, series: SeriesId, span: Span) -> Vec<Sample> {
+        match self.length(series) {
+            0 => Vec::new(),
+            length => sorted(&unpoisoned(self.head.read()).column(series)[..length], span),
+        }
+    }
+
+    fn time_range(&self, series: SeriesId) -> Option<(Timestamp, Timestamp)> {
+        let length = self.length(series);
+        let head = unpoisoned(self.head.read());
+        let times = head.column(series)[..length].iter().map(|sample| (sample.time, sample.time));
+        times.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+    }
+}
+
+/// Reads one series after another.
+pub struct Scan {
+    snapshot: Snapshot,
+    cursors: Vec<Cursor>,
+    span: Span,
+    series: std::vec::IntoIter<SeriesId>,
+}
+
+impl Scan {
+    fn read(&mut self, series: SeriesId) -> Result<SeriesRun, StoreError> {
+        let mut parts = Vec::with_capacity(self.cursors.len() + self.snapshot.heads.len());
+        for cursor in &mut self.cursors {
+            let Some(entry) = cursor.segment().entry(series).copied() else { continue };
+            if self.span.touches(Timestamp::from_nanos(entry.first), Timestamp::from_nanos(entry.last)) {
+                let mut samples = Vec::with_capacity(entry.rows as usize);
+                cursor.read(&entry, self.span, &mut samples)?;
+                parts.push(samples);
+            }
+        }
+        parts.extend(self.snapshot.heads.iter().map(|view| view.samples(series, self.span)));
+        Ok(SeriesRun { series, samples: merge(parts) })
+    }
+}
+
+impl Iterator for Scan {
+    type Item = Result<SeriesRun, StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let series = self.series.next()?;
+        Some(self.read(series))
+    }
+}

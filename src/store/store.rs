@@ -1,0 +1,429 @@
+//! The store itself: what it is made of, and how a batch gets in.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use arrow::array::RecordBatch;
+use serde::Serialize;
+
+use super::head::Head;
+use super::segment::Segment;
+use super::tap::Tap;
+use super::wal::{NewSeries, WalWriter, encode_samples};
+use super::{Snapshot, StoreError, StoreSpec, Sync};
+use crate::catalog::{Catalog, Registry, SegmentRecord, TableName};
+use crate::model::{Batch, Rows, Table};
+use crate::world::{DiskLock, World};
+
+/// The store. Shared between threads behind an [`Arc`].
+pub struct Store {
+    pub(super) world: World,
+    pub(super) dir: PathBuf,
+    pub(super) spec: StoreSpec,
+    pub(super) catalog: Catalog,
+    pub(super) writer: Mutex<Writer>,
+    pub(super) view: RwLock<View>,
+    pub(super) tap: OnceLock<Arc<dyn Tap>>,
+    /// One flush, merge or removal at a time.
+    pub(super) upkeep: Mutex<()>,
+    pub(super) next_number: AtomicU64,
+    synced: Mutex<u64>,
+    _lock: DiskLock,
+}
+
+/// The end of the log. Whoever holds it writes; the order of writes is the order of everything.
+pub(super) struct Writer {
+    pub wal: WalWriter,
+    /// Bytes written to all logs since the store was opened.
+    pub written: u64,
+    /// Series that the log or the catalog knows.
+    pub logged: usize,
+    /// Why no more is written.
+    pub closed: Option<String>,
+}
+
+/// What queries see.
+#[derive(Clone, Default)]
+pub(super) struct View {
+    /// Segments of samples in the order of their flushes.
+    pub segments: Arc<Vec<Arc<Segment>>>,
+    /// Heads being written to segments, older first.
+    pub frozen: Vec<Arc<RwLock<Head>>>,
+    pub head: Arc<RwLock<Head>>,
+    /// Files of the derived tables and of `series`, in the order of their flushes.
+    pub files: Arc<Vec<SegmentRecord>>,
+    /// Rows of derived tables being written, and since.
+    pub frozen_rows: BTreeMap<Table, Vec<RecordBatch>>,
+    pub rows: BTreeMap<Table, Vec<RecordBatch>>,
+}
+
+/// A table's share of the store.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct TableStats {
+    pub rows: u64,
+    pub files: u64,
+    pub bytes: u64,
+}
+
+/// What the store holds.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct StoreStats {
+    pub series: u64,
+    /// Samples in segments (before a merge, those that a later one replaces among them).
+    pub samples_at_rest: u64,
+    pub samples_in_memory: u64,
+    pub memory_bytes: u64,
+    pub wal_bytes: u64,
+    pub tables: BTreeMap<String, TableStats>,
+}
+
+pub(super) fn unpoisoned<T>(guard: Result<T, PoisonError<T>>) -> T {
+    guard.unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Store {
+    /// Puts the parts together; `recovery` opens them.
+    #[expect(clippy::too_many_arguments, reason = "the one place where all parts meet")]
+    pub(super) fn assemble(
+        world: World,
+        dir: PathBuf,
+        spec: StoreSpec,
+        catalog: Catalog,
+        wal: WalWriter,
+        view: View,
+        next_number: u64,
+        lock: DiskLock,
+    ) -> Store {
+        let logged = catalog.registry().len();
+        Store {
+            writer: Mutex::new(Writer { written: wal.len(), wal, logged, closed: None }),
+            view: RwLock::new(view),
+            tap: OnceLock::new(),
+            upkeep: Mutex::new(()),
+            next_number: AtomicU64::new(next_number),
+            synced: Mutex::new(0),
+            _lock: lock,
+            world,
+            dir,
+            spec,
+            catalog,
+        }
+    }
+
+    pub fn registry(&self) -> &Arc<Registry> {
+        self.catalog.registry()
+    }
+
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub fn spec(&self) -> &StoreSpec {
+        &self.spec
+    }
+
+    pub(super) fn writer(&self) -> MutexGuard<'_, Writer> {
+        unpoisoned(self.writer.lock())
+    }
+
+    pub(super) fn view(&self) -> RwLockReadGuard<'_, View> {
+        unpoisoned(self.view.read())
+    }
+
+    pub(super) fn view_mut(&self) -> RwLockWriteGuard<'_, View> {
+        unpoisoned(self.view.write())
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.next_number.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Logs the batch, makes it visible to queries and passes it to the pipelines. On return it is as durable as
+    /// [`Sync`] promises. Its series must come from [`Store::registry`].
+    pub fn append(&self, batch: Batch) -> Result<(), StoreError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let encoded = encode_samples(&batch);
+        let position = {
+            let mut writer = self.writer();
+            writer.log(self.registry(), &encoded)?;
+            let head = self.view().head.clone();
+            unpoisoned(head.write()).append(&batch);
+            if let Some(tap) = self.tap.get() {
+                tap.pass(Arc::new(batch));
+            }
+            writer.written
+        };
+        if self.spec.sync == Sync::Always { self.sync_to(position) } else { Ok(()) }
+    }
+
+    /// Keeps rows of a derived table. They are durable with the next flush; before that, the log and the stages'
+    /// state give them again.
+    pub fn add_rows(&self, rows: Rows) {
+        if rows.batch.num_rows() > 0 {
+            self.view_mut().rows.entry(rows.table).or_default().push(rows.batch);
+        }
+    }
+
+    /// Makes everything logged so far durable.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        let position = self.writer().written;
+        self.sync_to(position)
+    }
+
+    /// Whoever comes first syncs for all who wait.
+    fn sync_to(&self, position: u64) -> Result<(), StoreError> {
+        let mut synced = unpoisoned(self.synced.lock());
+        if *synced >= position {
+            return Ok(());
+        }
+        let (file, written) = {
+            let writer = self.writer();
+            writer.check()?;
+            (writer.wal.file().clone(), writer.written)
+        };
+        file.sync().map_err(|error| self.close(format!("the log cannot be synced: {error}")))?;
+        *synced = written;
+        Ok(())
+    }
+
+    /// Takes no more writes; queries go on.
+    pub(super) fn close(&self, reason: String) -> StoreError {
+        tracing::error!(reason, "the store takes no more writes");
+        self.writer().closed.get_or_insert(reason.clone());
+        StoreError::Closed { reason }
+    }
+
+    /// Bytes of samples in memory that no segment holds yet.
+    pub fn head_bytes(&self) -> usize {
+        let view = self.view();
+        view.frozen.iter().chain([&view.head]).map(|head| unpoisoned(head.read()).bytes()).sum()
+    }
+
+    /// Everything as of now, unchanged by what comes.
+    pub fn snapshot(&self) -> Snapshot {
+        // Under the writer's lock no batch is half in.
+        let _writer = self.writer();
+        let view = self.view().clone();
+        let oldest = self.oldest_kept();
+        Snapshot::new(view, self.registry().clone(), self.world.disk.clone(), self.dir.clone(), oldest)
+    }
+
+    pub fn stats(&self) -> StoreStats {
+        let view = self.view().clone();
+        let mut stats = StoreStats { series: self.registry().len() as u64, ..StoreStats::default() };
+        let records = view.segments.iter().map(|segment| &segment.record).chain(view.files.iter());
+        for record in records {
+            let table = stats.tables.entry(record.table.to_string()).or_default();
+            table.rows += record.rows;
+            table.files += 1;
+            table.bytes += record.bytes;
+            if record.table == TableName::Samples {
+                stats.samples_at_rest += record.rows;
+            }
+        }
+        for head in view.frozen.iter().chain([&view.head]) {
+            let head = unpoisoned(head.read());
+            stats.samples_in_memory += head.samples() as u64;
+            stats.memory_bytes += head.bytes() as u64;
+        }
+        stats.memory_bytes += view.segments.iter().map(|segment| segment.index_bytes() as u64).sum::<u64>();
+        stats.wal_bytes = self.writer().wal.len();
+        stats
+    }
+}
+
+impl Writer {
+    pub fn check(&self) -> Result<(), StoreError> {
+        match &self.closed {
+            Some(reason) => Err(StoreError::Closed { reason: reason.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    fn log(&mut self, registry: &Registry, encoded: &[u8]) -> Result<(), StoreError> {
+        self.check()?;
+        let known = registry.len();
+        let defs = registry.defs(self.logged..known);
+        let before = self.wal.len();
+        if let Err(error) = self.wal.append(&NewSeries { first: self.logged, defs: &defs }, encoded) {
+            let reason = format!("the log cannot be written: {error}");
+            tracing::error!(reason, "the store takes no more writes");
+            self.closed = Some(reason.clone());
+            return Err(StoreError::Closed { reason });
+        }
+        self.logged = known;
+        self.written += self.wal.len() - before;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::model::{Labels, SeriesDef, SeriesId, Span, Timestamp};
+    use crate::world::{Loss, SimClock, SimDisk};
+
+    const MINUTE: i64 = 60_000_000_000;
+
+    struct Bed {
+        catalog: tempfile::TempDir,
+        disk: SimDisk,
+        spec: StoreSpec,
+    }
+
+    impl Bed {
+        fn new() -> Self {
+            let catalog = tempfile::tempdir().unwrap();
+            let spec = StoreSpec { sync: Sync::Always, ..StoreSpec::default() };
+            Bed { catalog, disk: SimDisk::new(), spec }
+        }
+
+        fn open(&self) -> Result<Store, StoreError> {
+            let clock = Arc::new(SimClock::at(Timestamp::parse("2026-03-01").unwrap()));
+            let world = World::simulated(clock, Arc::new(self.disk.clone()), 7);
+            Store::open_with_catalog(world, Path::new("/data"), self.catalog.path(), self.spec.clone())
+        }
+    }
+
+    fn series(store: &Store, n: u32) -> SeriesId {
+        store.registry().intern(SeriesDef::new(format!("m{}", n % 3), Labels::new([("n", n.to_string())])))
+    }
+
+    fn put(store: &Store, samples: &[(u32, i64, f64)]) -> Result<(), StoreError> {
+        let mut batch = Batch::default();
+        for &(n, minute, value) in samples {
+            batch.push(series(store, n), Timestamp::from_nanos(1_767_225_600_000_000_000 + minute * MINUTE), value);
+        }
+        store.append(batch)
+    }
+
+    /// Everything in the store by series' text and minute.
+    fn all(store: &Store) -> BTreeMap<(String, i64), f64> {
+        let snapshot = store.snapshot();
+        let ids = (0..snapshot.series_count() as u32).map(SeriesId).collect();
+        let runs = snapshot.scan(ids, Span::ALL).map(|run| run.unwrap());
+        runs.flat_map(|run| {
+            let name = store.registry().def(run.series).to_string();
+            assert!(run.samples.windows(2).all(|pair| pair[0].time < pair[1].time));
+            let minute = |time: Timestamp| (time.nanos() - 1_767_225_600_000_000_000) / MINUTE;
+            run.samples.into_iter().map(move |s| ((name.clone(), minute(s.time)), s.value)).collect::<Vec<_>>()
+        })
+        .collect()
+    }
+
+    #[test]
+    fn the_last_value_of_a_time_wins_in_memory_at_rest_and_merged() {
+        let bed = Bed::new();
+        let store = bed.open().unwrap();
+        put(&store, &[(0, 0, 1.0), (0, 1, 1.5), (1, 0, 7.0)]).unwrap();
+        assert!(store.flush().unwrap());
+        put(&store, &[(0, 1, 2.5), (0, 50_000, 9.0)]).unwrap();
+        let seen = all(&store);
+        assert_eq!(seen.values().copied().collect::<Vec<_>>(), [1.0, 2.5, 9.0, 7.0]);
+        store.flush().unwrap();
+        assert_eq!(all(&store), seen);
+        assert!(store.compact().unwrap() > 0);
+        assert_eq!(all(&store), seen);
+        drop(store);
+        assert_eq!(all(&bed.open().unwrap()), seen);
+    }
+
+    #[test]
+    fn a_second_opener_is_told_who_is_in_the_way() {
+        let bed = Bed::new();
+        let _store = bed.open().unwrap();
+        let told = bed.open().err().unwrap().to_string();
+        assert!(told.contains("in use by another process"), "{told}");
+    }
+
+    #[test]
+    fn a_full_disk_refuses_writes_and_keeps_what_was_acknowledged() {
+        let bed = Bed::new();
+        let store = bed.open().unwrap();
+        put(&store, &[(0, 0, 1.0)]).unwrap();
+        bed.disk.set_capacity(Some(150));
+        let mut acknowledged = BTreeMap::from([((r#"m0{n="0"}"#.to_owned(), 0), 1.0)]);
+        let refused = (1..100).find_map(|minute| match put(&store, &[(0, minute, 0.1)]) {
+            Ok(()) => {
+                acknowledged.insert((r#"m0{n="0"}"#.to_owned(), minute), 0.1);
+                None
+            }
+            Err(error) => Some(error.to_string()),
+        });
+        assert!(refused.unwrap().contains("takes no writes"));
+        assert_eq!(all(&store), acknowledged);
+        drop(store);
+        bed.disk.set_capacity(None);
+        let store = bed.open().unwrap();
+        assert_eq!(all(&store), acknowledged);
+        put(&store, &[(0, 1000, 3.0)]).unwrap();
+    }
+
+    /// Writes, flushes and merges; the power goes at every operation of the disk in turn.
+    #[test]
+    fn a_loss_of_power_anywhere_keeps_exactly_what_was_acknowledged() {
+        let mut images = 0;
+        for stop in 1.. {
+            for loss in [Loss::Nothing, Loss::Unsynced, Loss::HalfUnsynced, Loss::Torn] {
+                let bed = Bed::new();
+                bed.disk.stop_at(stop);
+                let (acknowledged, pending, survived) = workload(&bed);
+                if survived && loss == Loss::Nothing {
+                    println!("{images} crash images over {stop} operations");
+                    assert!(images > 100);
+                    return;
+                }
+                let next = Bed { disk: bed.disk.after_power_loss(loss), ..bed };
+                let store = next.open().unwrap_or_else(|error| panic!("stop {stop} {loss:?}: {error}"));
+                let found = all(&store);
+                let either = |(key, value): (&(String, i64), &f64)| {
+                    acknowledged.get(key) == Some(value) || pending.get(key) == Some(value)
+                };
+                assert!(found.iter().all(either), "stop {stop} {loss:?}: {found:?}");
+                for (key, value) in &acknowledged {
+                    let kept = found.get(key);
+                    assert!(kept == Some(value) || kept == pending.get(key), "stop {stop} {loss:?}: {key:?} {kept:?}");
+                }
+                images += 1;
+            }
+        }
+    }
+
+    type Contents = BTreeMap<(String, i64), f64>;
+
+    /// What was acknowledged, what was sent and not answered, and whether the power lasted.
+    fn workload(bed: &Bed) -> (Contents, Contents, bool) {
+        let (mut acknowledged, mut pending) = (Contents::new(), Contents::new());
+        let Ok(store) = bed.open() else { return (acknowledged, pending, false) };
+        for round in 0..6_u32 {
+            let minute = i64::from(round % 4) * 20_000;
+            let samples = [(round, minute, f64::from(round)), (0, minute, 0.5 * f64::from(round)), (7, 3, 1e300)];
+            let keyed = samples.map(|(n, minute, value)| {
+                let def = SeriesDef::new(format!("m{}", n % 3), Labels::new([("n", n.to_string())]));
+                ((def.to_string(), minute), value)
+            });
+            match put(&store, &samples) {
+                Ok(()) => acknowledged.extend(keyed),
+                Err(_) => {
+                    pending.extend(keyed);
+                    return (acknowledged, pending, false);
+                }
+            }
+            if round % 2 == 1 && store.flush().is_err() {
+                return (acknowledged, pending, false);
+            }
+        }
+        let survived = store.compact().is_ok();
+        (acknowledged, pending, survived)
+    }
+}
