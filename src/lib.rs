@@ -4,6 +4,10 @@
 //! may use which, and `tests/it/architecture.rs` holds the code to it.
 
 pub mod catalog;
+pub mod flow;
+pub mod ingest;
 pub mod model;
+pub mod stages;
+pub mod stats;
 pub mod store;
 pub mod world;

@@ -38,6 +38,13 @@ impl Batch {
         self.values.push(value);
     }
 
+    /// Keeps the first `len` samples.
+    pub fn truncate(&mut self, len: usize) {
+        self.series.truncate(len);
+        self.times.truncate(len);
+        self.values.truncate(len);
+    }
+
     pub fn len(&self) -> usize {
         self.series.len()
     }

@@ -58,9 +58,13 @@ impl Store {
             writer.check()?;
             writer.written += next.len();
             let old = std::mem::replace(&mut writer.wal, next);
-            let mut view = self.view_mut();
-            let head = std::mem::take(&mut view.head);
-            view.frozen.push(head.clone());
+            let head = {
+                let mut view = self.view_mut();
+                let head = std::mem::take(&mut view.head);
+                view.frozen.push(head.clone());
+                head
+            };
+            // Only the writer is held here: stages that work off their links take the view.
             if let Some(tap) = self.tap.get() {
                 tap.cut(next_wal);
             }

@@ -4,18 +4,22 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use serde::Serialize;
 
 use super::head::Head;
 use super::segment::Segment;
-use super::tap::Tap;
+use super::tap::{Behind, Tap};
 use super::wal::{NewSeries, WalWriter, encode_samples};
 use super::{Snapshot, StoreError, StoreSpec, Sync};
 use crate::catalog::{Catalog, Registry, SegmentRecord, TableName};
 use crate::model::{Batch, Rows, Table};
 use crate::world::{DiskLock, World};
+
+/// Heads of this many times their usual size are not added to.
+const HEAD_FULL: usize = 3;
 
 /// The store. Shared between threads behind an [`Arc`].
 pub struct Store {
@@ -164,6 +168,14 @@ impl Store {
         if self.spec.sync == Sync::Always { self.sync_to(position) } else { Ok(()) }
     }
 
+    /// Whether a batch would be taken without a long wait.
+    pub fn ready(&self) -> Result<(), Behind> {
+        if self.head_bytes() > self.spec.head_bytes.saturating_mul(HEAD_FULL) {
+            return Err(Behind { what: "the flush to segments".into(), retry_after: Duration::from_secs(1) });
+        }
+        self.tap.get().map_or(Ok(()), |tap| tap.ready())
+    }
+
     /// Keeps rows of a derived table. They are durable with the next flush; before that, the log and the stages'
     /// state give them again.
     pub fn add_rows(&self, rows: Rows) {
@@ -211,6 +223,12 @@ impl Store {
     pub fn snapshot(&self) -> Snapshot {
         // Under the writer's lock no batch is half in.
         let _writer = self.writer();
+        self.history()
+    }
+
+    /// As [`Store::snapshot`], but a batch that is coming in at the moment may be seen in part. For stages: they must
+    /// not wait for the writer, who may be waiting for them.
+    pub fn history(&self) -> Snapshot {
         let view = self.view().clone();
         let oldest = self.oldest_kept();
         Snapshot::new(view, self.registry().clone(), self.world.disk.clone(), self.dir.clone(), oldest)

@@ -1,0 +1,402 @@
+//! File formats: which one a file has, the lines of a text, and the error that every reader shares.
+//!
+//! A reader takes its input once, from front to back, and holds one line of it. What is wrong with a line is counted in
+//! [`Faults`] and the next line is read; only an input that cannot go on is a [`ReadError`]. A reader
+//! does not flush the [`Gather`](super::Gather): its caller does, after the last file.
+
+use std::fmt;
+use std::io::{self, BufRead};
+
+use memchr::memchr;
+
+use super::Faults;
+use crate::flow::Refusal;
+
+/// Bytes of the longest line that is read; a longer one is a fault.
+const LINE_BYTES_MAX: usize = 16 << 20;
+/// Bytes of bad input that a fault quotes.
+const SHOWN_BYTES_MAX: usize = 60;
+
+/// How a file writes its samples.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Format {
+    LineProtocol,
+    Csv,
+    Ndjson,
+    /// Prometheus text 0.0.4 or OpenMetrics 1.0.
+    Prometheus,
+    Parquet,
+}
+
+/// What is to be undone before a file is read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Compression {
+    None,
+    Gzip,
+    Zstd,
+}
+
+/// The name is of no format.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("`{name}` is no format: write line-protocol, csv, ndjson, prometheus or parquet")]
+pub struct UnknownFormat {
+    pub name: String,
+}
+
+/// Why reading stopped. What was gathered before it stays gathered.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error("the input cannot be read")]
+    Io(#[from] io::Error),
+    #[error("the samples were not taken")]
+    Refused(#[from] Refusal),
+    /// The first lines do not say what the columns are.
+    #[error("{0}")]
+    Header(String),
+    /// The whole body is one JSON text, and is none.
+    #[error("the body is no JSON")]
+    Json(#[from] serde_json::Error),
+}
+
+impl Format {
+    pub const ALL: [Format; 5] =
+        [Format::LineProtocol, Format::Csv, Format::Ndjson, Format::Prometheus, Format::Parquet];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Format::LineProtocol => "line-protocol",
+            Format::Csv => "csv",
+            Format::Ndjson => "ndjson",
+            Format::Prometheus => "prometheus",
+            Format::Parquet => "parquet",
+        }
+    }
+
+    /// By [`Format::name`], or by an extension that [`Format::of_path`] knows.
+    pub fn of_name(name: &str) -> Result<Format, UnknownFormat> {
+        let lower = name.trim().to_ascii_lowercase();
+        Self::ALL
+            .into_iter()
+            .find(|format| format.name() == lower)
+            .or_else(|| Self::of_extension(&lower))
+            .ok_or_else(|| UnknownFormat { name: name.to_owned() })
+    }
+
+    /// By the extension, as in `cpu.csv` or `cpu.csv.gz`; `None` where it says nothing, as in `-`.
+    pub fn of_path(path: &str) -> Option<(Format, Compression)> {
+        let lower = path.to_ascii_lowercase();
+        let (plain, compression) = if let Some(plain) = lower.strip_suffix(".gz") {
+            (plain, Compression::Gzip)
+        } else if let Some(plain) = lower.strip_suffix(".zst") {
+            (plain, Compression::Zstd)
+        } else {
+            (&*lower, Compression::None)
+        };
+        let (_, extension) = plain.rsplit_once('.')?;
+        Some((Self::of_extension(extension)?, compression))
+    }
+
+    fn of_extension(extension: &str) -> Option<Format> {
+        Some(match extension {
+            "lp" | "line" | "influx" => Format::LineProtocol,
+            "csv" | "tsv" => Format::Csv,
+            "ndjson" | "jsonl" => Format::Ndjson,
+            "prom" | "om" | "metrics" | "txt" | "openmetrics" => Format::Prometheus,
+            "parquet" => Format::Parquet,
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What [`Lines::read`] found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Line {
+    Whole,
+    /// Longer than is read: skipped, and the buffer is empty.
+    TooLong,
+    End,
+}
+
+impl Line {
+    pub(super) fn too_long() -> String {
+        format!("the line is longer than {} MiB", LINE_BYTES_MAX >> 20)
+    }
+}
+
+/// Why a line gave no samples.
+pub(super) enum Bad {
+    Input(String),
+    Refused(Refusal),
+}
+
+impl Bad {
+    /// Counts bad input as a fault of `line`; a refusal goes on to the caller.
+    pub(super) fn set_aside(taken: Result<(), Bad>, line: u64, faults: &mut Faults) -> Result<(), Refusal> {
+        match taken {
+            Ok(()) => Ok(()),
+            Err(Bad::Input(reason)) => {
+                faults.add(line, reason);
+                Ok(())
+            }
+            Err(Bad::Refused(refusal)) => Err(refusal),
+        }
+    }
+}
+
+impl From<Refusal> for Bad {
+    fn from(refusal: Refusal) -> Self {
+        Bad::Refused(refusal)
+    }
+}
+
+impl From<String> for Bad {
+    fn from(reason: String) -> Self {
+        Bad::Input(reason)
+    }
+}
+
+/// The lines of an input, without their ends (LF or CRLF) and without a byte order mark before the first.
+pub(super) struct Lines<'r> {
+    input: &'r mut dyn BufRead,
+    number: u64,
+}
+
+impl<'r> Lines<'r> {
+    pub(super) fn new(input: &'r mut dyn BufRead) -> Self {
+        Lines { input, number: 0 }
+    }
+
+    /// Number of the line read last, from 1.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Replaces `line` by the next line.
+    pub(super) fn read(&mut self, line: &mut Vec<u8>) -> io::Result<Line> {
+        line.clear();
+        let mut found = Line::End;
+        loop {
+            let buffer = match self.input.fill_buf() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                other => other?,
+            };
+            if buffer.is_empty() {
+                break;
+            }
+            let end = memchr(b'\n', buffer);
+            let part = &buffer[..end.unwrap_or(buffer.len())];
+            if found == Line::End {
+                found = Line::Whole;
+            }
+            if line.len() + part.len() > LINE_BYTES_MAX {
+                found = Line::TooLong;
+                line.clear();
+            }
+            if found == Line::Whole {
+                line.extend_from_slice(part);
+            }
+            let used = part.len() + usize::from(end.is_some());
+            self.input.consume(used);
+            if end.is_some() {
+                break;
+            }
+        }
+        self.number += u64::from(found != Line::End);
+        self.trim(line);
+        Ok(found)
+    }
+
+    fn trim(&self, line: &mut Vec<u8>) {
+        if line.last() == Some(&b'\r') {
+            line.pop();
+        }
+        if self.number == 1 && line.starts_with(b"\xEF\xBB\xBF") {
+            line.drain(..3);
+        }
+    }
+}
+
+/// Bad input as a fault quotes it: its beginning, on one line.
+pub(super) struct Shown<'t>(pub(super) &'t [u8]);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cut = &self.0[..self.0.len().min(SHOWN_BYTES_MAX)];
+        let more = if cut.len() < self.0.len() { "…" } else { "" };
+        let text: String =
+            String::from_utf8_lossy(cut).chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect();
+        write!(f, "`{text}{more}`")
+    }
+}
+
+/// `text` with `[a-zA-Z0-9_:.]` only; a run of other characters becomes one `_`.
+pub(super) fn metric_name(text: &str) -> String {
+    let mut name = String::with_capacity(text.len());
+    let mut replaced = false;
+    for c in text.trim().chars() {
+        let keep = c.is_ascii_alphanumeric() || matches!(c, '_' | ':' | '.');
+        if keep {
+            name.push(c);
+        } else if !replaced {
+            name.push('_');
+        }
+        replaced = !keep;
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::Intake;
+    use crate::ingest::Gather;
+    use crate::ingest::csv::{CsvMapping, read_csv};
+    use crate::ingest::gather::testing::{Recorder, all_times};
+    use crate::ingest::ndjson::read_ndjson;
+    use crate::ingest::prometheus_text::read_prometheus;
+    use crate::model::{Batch, SeriesDef, SeriesId, Timestamp};
+
+    #[test]
+    fn formats_are_told_by_extension() {
+        use Compression::{Gzip, None as Plain, Zstd};
+        let table = [
+            ("a.lp", Some((Format::LineProtocol, Plain))),
+            ("/x/y.line.gz", Some((Format::LineProtocol, Gzip))),
+            ("a.influx", Some((Format::LineProtocol, Plain))),
+            ("A.CSV", Some((Format::Csv, Plain))),
+            ("metrics.csv.gz", Some((Format::Csv, Gzip))),
+            ("a.b.ndjson.zst", Some((Format::Ndjson, Zstd))),
+            ("a.jsonl", Some((Format::Ndjson, Plain))),
+            ("node.prom", Some((Format::Prometheus, Plain))),
+            ("node.om", Some((Format::Prometheus, Plain))),
+            ("scrape.txt", Some((Format::Prometheus, Plain))),
+            ("x.metrics", Some((Format::Prometheus, Plain))),
+            ("node.parquet", Some((Format::Parquet, Plain))),
+            ("-", None),
+            ("", None),
+            (".gz", None),
+            ("csv", None),
+            ("a.xlsx", None),
+        ];
+        for (path, expected) in table {
+            assert_eq!(Format::of_path(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn formats_are_told_by_name() {
+        for format in Format::ALL {
+            assert_eq!(Format::of_name(format.name()), Ok(format));
+        }
+        assert_eq!(Format::of_name("LP"), Ok(Format::LineProtocol));
+        let error = Format::of_name("xml").unwrap_err().to_string();
+        for format in Format::ALL {
+            assert!(error.contains(format.name()), "{error}");
+        }
+    }
+
+    #[test]
+    fn lines_lose_their_ends_and_the_byte_order_mark() {
+        let table: [(&[u8], &[&str]); 6] = [
+            (b"", &[]),
+            (b"a", &["a"]),
+            (b"a\nb\n", &["a", "b"]),
+            (b"a\r\n\r\nb", &["a", "", "b"]),
+            (b"\xEF\xBB\xBFa\n\xEF\xBB\xBFb", &["a", "\u{FEFF}b"]),
+            (b"\n\n", &["", ""]),
+        ];
+        for (input, expected) in table {
+            for capacity in [1, 2, 64] {
+                let mut input = io::BufReader::with_capacity(capacity, input);
+                let (mut lines, mut line, mut found) = (Lines::new(&mut input), Vec::new(), Vec::new());
+                while lines.read(&mut line).unwrap() == Line::Whole {
+                    found.push(String::from_utf8(line.clone()).unwrap());
+                }
+                assert_eq!(found, expected);
+                assert_eq!(lines.number(), expected.len() as u64);
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_skipped() {
+        let mut text = vec![b'x'; LINE_BYTES_MAX + 1];
+        text.extend_from_slice(b"\nnext\n");
+        let (mut input, mut line) = (&text[..], Vec::new());
+        let mut lines = Lines::new(&mut input);
+        assert_eq!(lines.read(&mut line).unwrap(), Line::TooLong);
+        assert!(line.is_empty());
+        assert_eq!(lines.read(&mut line).unwrap(), Line::Whole);
+        assert_eq!((&line[..], lines.number()), (&b"next"[..], 2));
+    }
+
+    #[test]
+    fn names_keep_what_metrics_may_have() {
+        let table =
+            [("cpu", "cpu"), ("a.b:c_D9", "a.b:c_D9"), ("CPU usage (%)", "CPU_usage_"), ("", ""), ("é/x", "_x")];
+        for (text, expected) in table {
+            assert_eq!(metric_name(text), expected);
+        }
+    }
+
+    /// Takes no samples.
+    struct Closed;
+
+    impl Intake for Closed {
+        fn intern(&self, _: SeriesDef) -> Result<SeriesId, Refusal> {
+            Err(Refusal::Closed { reason: "test".to_owned() })
+        }
+
+        fn accept(&self, _: Batch) -> Result<(), Refusal> {
+            Err(Refusal::Closed { reason: "test".to_owned() })
+        }
+    }
+
+    type Reader = fn(&mut dyn BufRead, &mut Gather<'_>) -> Result<u64, ReadError>;
+
+    fn readers() -> [(&'static str, Reader); 3] {
+        [
+            ("time,value\n1,1\n", |input, gather| read_csv(input, &CsvMapping::default(), "m", gather)),
+            ("{\"metric\":\"m\",\"time\":1,\"value\":1}\n", read_ndjson),
+            ("m 1\n", |input, gather| read_prometheus(input, Timestamp::from_nanos(1), gather)),
+        ]
+    }
+
+    #[test]
+    fn a_refusal_stops_the_reader() {
+        for (text, read) in readers() {
+            let (mut gather, mut input) = (Gather::new(&Closed, all_times()), text.as_bytes());
+            let result = read(&mut input, &mut gather);
+            assert!(matches!(result, Err(ReadError::Refused(_))), "{text}: {result:?}");
+            assert_eq!(gather.faults.count, 0);
+        }
+    }
+
+    #[test]
+    fn an_input_that_breaks_off_is_an_error_and_keeps_what_came_before() {
+        struct Broken;
+        impl io::Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::UnexpectedEof.into())
+            }
+        }
+        for (text, read) in readers() {
+            let recorder = Recorder::default();
+            let mut gather = Gather::new(&recorder, all_times());
+            let mut input = io::BufReader::new(io::Read::chain(text.as_bytes(), Broken));
+            let result = read(&mut input, &mut gather);
+            assert!(matches!(result, Err(ReadError::Io(_))), "{text}: {result:?}");
+            gather.flush().unwrap();
+            assert_eq!(
+                recorder.samples(),
+                [("m".to_owned(), if text.starts_with('m') { 1 } else { 1_000_000_000 }, 1.0)]
+            );
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! Sources: protocols, file formats and collectors, one file each. All end in a [`Gather`].
+
+mod csv;
+mod format;
+mod gather;
+pub mod line_protocol;
+mod ndjson;
+mod performance_json;
+mod prometheus_text;
+mod system;
+
+pub use csv::{CsvMapping, read_csv};
+pub use format::{Compression, Format, ReadError, UnknownFormat};
+pub use gather::{About, Fault, Faults, Gather, TimeBounds};
+pub use ndjson::read_ndjson;
+pub use performance_json::read_performance;
+pub use prometheus_text::read_prometheus;
+pub use system::SystemCollector;

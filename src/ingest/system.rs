@@ -1,0 +1,142 @@
+//! Measures this machine and this process: CPU, memory, load, pressure, network, disks, file systems, cgroup limits.
+//!
+//! Reads `/proc` and `/sys`, which only a kernel fills, so it does so itself and not through `world`. What needs a
+//! system call (free space of file systems), and everything on a platform without `/proc`, comes from `sysinfo`.
+//!
+//! Each submodule has one topic: a pure `parse_…` of a file's text, and a `collect` that names the metrics.
+
+mod cgroup;
+mod cpu;
+mod disk;
+mod fallback;
+mod files;
+mod filesystem;
+mod kernel;
+mod memory;
+mod network;
+mod process;
+
+use std::path::PathBuf;
+
+use crate::flow::Refusal;
+use crate::ingest::gather::{About, Gather};
+use crate::model::Timestamp;
+
+use self::cpu::Cpu;
+use self::fallback::Fallback;
+use self::files::{Files, Readings};
+use self::filesystem::Filesystems;
+use self::process::Own;
+
+/// Collects `system_…` and `process_…` metrics, one [`SystemCollector::collect`] at a time.
+///
+/// A file that cannot be read or parsed leaves its metrics out of that pass and counts in
+/// `system_collector_errors_total`. What a kernel may lack (pressure, cgroup controllers) is no error.
+pub struct SystemCollector {
+    host: Host,
+    filesystems: Filesystems,
+}
+
+/// Where the numbers come from.
+enum Host {
+    Linux(Box<Linux>),
+    Other(Box<Fallback>),
+}
+
+impl SystemCollector {
+    /// Of this machine.
+    pub fn new() -> Self {
+        Self::with_root("/proc", "/sys")
+    }
+
+    /// Of the machine whose kernel fills the folders `proc` and `sys`. Without a `stat` in `proc` everything comes
+    /// from `sysinfo`; file systems do in any case, and are those this process sees.
+    pub fn with_root(proc: impl Into<PathBuf>, sys: impl Into<PathBuf>) -> Self {
+        let proc = proc.into();
+        let host = if proc.join("stat").exists() {
+            Host::Linux(Box::new(Linux::new(Files::new(proc, sys.into()))))
+        } else {
+            Host::Other(Box::new(Fallback::new()))
+        };
+        SystemCollector { host, filesystems: Filesystems::new() }
+    }
+
+    /// One pass: gives `gather` every sample, at the time `now`; the caller flushes. Percentages of CPU time are
+    /// since the pass before, so the first pass has none.
+    pub fn collect(&mut self, now: Timestamp, gather: &mut Gather) -> Result<(), Refusal> {
+        let mut pass = Pass { gather, now };
+        let errors = match &mut self.host {
+            Host::Linux(linux) => linux.collect(&mut pass)?,
+            Host::Other(other) => other.collect(&mut pass)?,
+        };
+        self.filesystems.collect(&mut pass)?;
+        pass.put("system_collector_errors_total", errors as f64)
+    }
+}
+
+impl Default for SystemCollector {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A kernel that fills `/proc`.
+struct Linux {
+    files: Files,
+    cpu: Cpu,
+    own: Own,
+}
+
+impl Linux {
+    fn new(files: Files) -> Self {
+        Linux { files, cpu: Cpu::default(), own: Own::default() }
+    }
+
+    /// Files that could not be read or parsed so far.
+    fn collect(&mut self, pass: &mut Pass) -> Result<u64, Refusal> {
+        let files = &mut self.files;
+        let host_ticks = self.cpu.collect(files, pass)?;
+        self.own.collect(files, pass, host_ticks)?;
+        memory::collect(files, pass)?;
+        kernel::collect(files, pass)?;
+        network::collect(files, pass)?;
+        disk::collect(files, pass)?;
+        cgroup::collect(files, pass)?;
+        Ok(files.errors())
+    }
+}
+
+/// The samples of one pass on their way to the [`Gather`].
+struct Pass<'p, 'g> {
+    gather: &'p mut Gather<'g>,
+    now: Timestamp,
+}
+
+impl Pass<'_, '_> {
+    fn put(&mut self, metric: &str, value: f64) -> Result<(), Refusal> {
+        self.put_of(metric, &[], value)
+    }
+
+    fn put_of(&mut self, metric: &str, labels: &[(&str, &str)], value: f64) -> Result<(), Refusal> {
+        let about = About { unit: unit(metric), ..About::default() };
+        self.gather.sample_about(0, metric, labels, about, self.now, value)
+    }
+
+    fn put_all(&mut self, readings: Option<Readings>) -> Result<(), Refusal> {
+        readings.into_iter().flatten().try_for_each(|(metric, value)| self.put(metric, value))
+    }
+}
+
+/// The unit a metric's name ends in; none of what is only counted.
+fn unit(metric: &str) -> &'static str {
+    let name = metric.strip_suffix("_total").unwrap_or(metric);
+    ["seconds", "bytes", "percent"].into_iter().find(|unit| name.ends_with(unit)).unwrap_or_default()
+}
+
+/// `part` of `whole` in percent; 0 of an empty whole.
+fn percent(part: f64, whole: f64) -> f64 {
+    if whole > 0.0 { (100.0 * part / whole).clamp(0.0, 100.0) } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests;

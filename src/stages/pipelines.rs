@@ -1,0 +1,111 @@
+//! The running pipelines, hung on the store: they see every batch and put their rows back into it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use super::pipeline::PipelineSpec;
+use crate::flow::{Graph, Sink, StageStats};
+use crate::model::{Batch, Rows};
+use crate::store::{Behind, Store, Tap};
+
+/// Fullness of a first link from which a new batch is refused.
+const FULL: f64 = 1.0;
+
+struct StoreSink(Weak<Store>);
+
+impl Sink for StoreSink {
+    fn rows(&self, rows: Rows) {
+        if let Some(store) = self.0.upgrade() {
+            store.add_rows(rows);
+        }
+    }
+}
+
+/// All pipelines of a store.
+pub struct Pipelines {
+    specs: Vec<PipelineSpec>,
+    store: Weak<Store>,
+    graphs: Mutex<Arc<Vec<Graph>>>,
+}
+
+impl Pipelines {
+    /// Starts the pipelines and attaches them to the store: from the state of the last flush, through what the log
+    /// holds since, on to what comes.
+    pub fn attach(store: &Arc<Store>, specs: Vec<PipelineSpec>) -> Result<Arc<Pipelines>, PipelinesError> {
+        let graphs = Mutex::new(Arc::new(Vec::new()));
+        let pipelines = Arc::new(Pipelines { specs, store: Arc::downgrade(store), graphs });
+        pipelines.start(&BTreeMap::new())?;
+        store.attach(pipelines.clone())?;
+        Ok(pipelines)
+    }
+
+    fn start(&self, states: &BTreeMap<String, Vec<u8>>) -> io::Result<()> {
+        let Some(store) = self.store.upgrade() else { return Ok(()) };
+        let sink: Arc<dyn Sink> = Arc::new(StoreSink(self.store.clone()));
+        let start = |spec: &PipelineSpec| Graph::start(&spec.graph(&store), store.world(), &sink, states);
+        let graphs = self.specs.iter().map(start).collect::<io::Result<Vec<_>>>()?;
+        *self.graphs.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(graphs);
+        Ok(())
+    }
+
+    fn graphs(&self) -> Arc<Vec<Graph>> {
+        self.graphs.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Stops the stages and joins their threads. What they had not told yet is told again from the log and the last
+    /// state: flush the store first to leave nothing to do.
+    pub fn stop(&self) {
+        *self.graphs.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(Vec::new());
+    }
+
+    /// What each stage did so far.
+    pub fn stats(&self) -> Vec<StageStats> {
+        self.graphs().iter().flat_map(Graph::stats).collect()
+    }
+}
+
+/// Pipelines that do not start.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelinesError {
+    #[error("cannot start a stage's thread")]
+    Thread(#[from] io::Error),
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
+}
+
+impl Tap for Pipelines {
+    fn ready(&self) -> Result<(), Behind> {
+        match self.graphs().iter().find(|graph| graph.fullness() >= FULL) {
+            Some(graph) => {
+                Err(Behind { what: format!("pipeline `{}`", graph.name()), retry_after: Duration::from_secs(1) })
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn pass(&self, batch: Arc<Batch>) {
+        self.graphs().iter().for_each(|graph| graph.pass(&batch));
+    }
+
+    fn cut(&self, cut: u64) {
+        self.graphs().iter().for_each(|graph| graph.cut(cut));
+    }
+
+    fn state_at(&self, cut: u64) -> Vec<u8> {
+        let states: BTreeMap<String, Vec<u8>> =
+            self.graphs().iter().flat_map(|graph| graph.state_at(cut)).collect();
+        super::state::pack(&states)
+    }
+
+    fn restore(&self, state: &[u8]) {
+        let Some(states) = super::state::unpack(state) else {
+            tracing::warn!("the stages' state does not read: they start afresh");
+            return;
+        };
+        if let Err(error) = self.start(&states) {
+            tracing::error!(%error, "the stages do not start from their state");
+        }
+    }
+}

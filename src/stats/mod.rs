@@ -1,0 +1,21 @@
+//! Pure mathematics: numbers in, numbers out. No clock, no chance, no file, and nothing of the store.
+
+mod backtest;
+mod correlation;
+mod forecast;
+mod limit;
+mod models;
+mod resample;
+mod robust;
+mod rolling;
+mod seasons;
+mod sketch;
+
+pub use correlation::{Pair, lag_of_best, normalize, p_value, pairs_above, pearson, spearman};
+pub use forecast::{Forecast, ForecastError, ForecastOptions, forecast};
+pub use limit::{Direction, Eta, time_to_limit};
+pub use resample::{ladder_step, native_step, to_grid};
+pub use robust::{MAD_TO_SIGMA, mad, median, quantile};
+pub use rolling::{RollingZ, Score};
+pub use seasons::find_seasons;
+pub use sketch::{Sketch, SketchError};
