@@ -1,2 +1,10 @@
-//! plimsoll
-fn main(){}
+//! The program `plimsoll`; everything is in the library.
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    plimsoll::app::run()
+}

@@ -108,6 +108,11 @@ impl<'a> Gather<'a> {
         self.bounds
     }
 
+    /// For a gather that lives on: time goes by, and the latest time taken with it.
+    pub fn set_bounds(&mut self, bounds: TimeBounds) {
+        self.bounds = bounds;
+    }
+
     pub fn intake(&self) -> &'a dyn Intake {
         self.intake
     }

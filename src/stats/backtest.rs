@@ -129,7 +129,8 @@ mod tests {
 
     #[test]
     fn cuts_leave_enough_to_learn_from() {
-        let table: [(usize, &[usize], usize, &[usize], usize); 6] = [
+        type Case = (usize, &'static [usize], usize, &'static [usize], usize);
+        let table: [Case; 6] = [
             (700, &[24, 168], 48, &[652, 604, 556, 508, 460, 412], 48),
             (100, &[], 10, &[90, 82, 74, 66, 58, 50], 10),
             (100, &[40], 20, &[90, 88, 86, 84, 82, 80], 10),
@@ -178,6 +179,9 @@ mod tests {
         let widths = Trial { model: Model::Mean, errors }.widths(16, 0.9);
         assert!(widths.is_sorted(), "{widths:?}");
         assert!(widths[1] > 2.0 && widths[3] > 3.0, "{widths:?}");
+        let calming = vec![vec![4.0, 3.0, 0.5, 0.1, 0.1]];
+        let narrowing = Trial { model: Model::Mean, errors: calming }.widths(5, 0.9);
+        assert!(narrowing.is_sorted(), "{narrowing:?}");
         assert!((widths[15] / widths[3] - 2.0).abs() < 1e-9, "four times as far, twice as wide: {widths:?}");
     }
 

@@ -55,13 +55,16 @@ pub fn spearman(a: &[f64], b: &[f64]) -> Option<f64> {
 }
 
 fn ranks(values: &[f64]) -> Vec<f64> {
+    let compare = |i: &usize, j: &usize| values[*i].partial_cmp(&values[*j]).unwrap_or(Ordering::Equal);
     let mut order: Vec<usize> = (0..values.len()).collect();
-    order.sort_by(|&i, &j| values[i].total_cmp(&values[j]));
+    order.sort_by(compare);
     let mut ranks = vec![0.0; values.len()];
     let mut below = 0;
-    for equal in order.chunk_by(|&i, &j| values[i] == values[j]) {
+    for equal in order.chunk_by(|i, j| compare(i, j).is_eq()) {
         let rank = below as f64 + (equal.len() - 1) as f64 / 2.0;
-        equal.iter().for_each(|&at| ranks[at] = rank);
+        for &at in equal {
+            ranks[at] = rank;
+        }
         below += equal.len();
     }
     ranks
@@ -102,7 +105,9 @@ pub fn normalize(row: &mut [f32]) -> bool {
     let rounding = mean.abs() * f64::from(f32::EPSILON) * count.sqrt();
     let varies = length.is_finite() && length > rounding;
     if varies {
-        row.iter_mut().for_each(|x| *x = ((f64::from(*x) - mean) / length) as f32);
+        for x in row.iter_mut() {
+            *x = ((f64::from(*x) - mean) / length) as f32;
+        }
     }
     varies
 }
@@ -182,6 +187,7 @@ mod tests {
         assert!(near(pearson(&a, &[3.0, 5.0, 7.0, 9.0]), 1.0));
         assert!(near(pearson(&a, &cubes), 0.951_369_855_079_296_5));
         assert!(near(spearman(&a, &cubes), 1.0));
+        assert!(near(spearman(&[0.0, -0.0, 1.0], &[5.0, 5.0, 6.0]), 1.0));
         assert!(near(spearman(&[1.0, 2.0, 2.0, 3.0], &[1.0, 3.0, 2.0, 4.0]), 0.948_683_298_050_513_8));
     }
 

@@ -9,7 +9,7 @@ const POINTS_MIN: usize = 4;
 /// Most points learnt from, the latest: what is older says little of what comes and costs much.
 const POINTS_MAX: usize = 2016;
 /// Fewest points for exponential smoothing to be among the models.
-const ETS_POINTS_MIN: usize = 24;
+const SMOOTHING_POINTS_MIN: usize = 24;
 /// Gaps up to this long are bridged by a straight line; longer ones take the values a season away.
 const BRIDGE_MAX: usize = 2;
 
@@ -35,7 +35,8 @@ impl Default for ForecastOptions {
 /// The steps after a history. All numbers are finite, `lower <= mean <= upper`, one a step.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Forecast {
-    /// `constant`, `mean`, `naive`, `drift`, `line`, `ets`, `seasonal_naive`, `mstl`, `mstl_log` or `blend` (a median of some).
+    /// `constant`, `mean`, `naive`, `drift`, `line`, `ets`, `seasonal_naive`, `mstl`, `mstl_log` or `blend`, the median
+    /// of three of them.
     pub model: &'static str,
     /// The seasons used, in steps; empty for none.
     pub seasons: Vec<usize>,
@@ -122,9 +123,9 @@ fn bridge(values: &[f64]) -> Vec<f64> {
     let mut filled = values.to_vec();
     let mut before = 0;
     for at in (1..values.len()).filter(|&at| !values[at].is_nan()) {
-        let (from, to) = (values[before], values[at]);
-        for gap in before + 1..at {
-            filled[gap] = from + (to - from) * (gap - before) as f64 / (at - before) as f64;
+        let slope = (values[at] - values[before]) / (at - before) as f64;
+        for (steps, gap) in filled[before..at].iter_mut().enumerate().skip(1) {
+            *gap = values[before] + slope * steps as f64;
         }
         before = at;
     }
@@ -132,28 +133,30 @@ fn bridge(values: &[f64]) -> Vec<f64> {
     filled
 }
 
-/// The bridged series, where a gap is long with the mean of the nearest values a whole number of seasons before and
-/// after instead, if a series has seasons.
+/// The bridged series, its long gaps filled by the longest season instead, if there is one.
 fn fill(values: &[f64], mut filled: Vec<f64>, seasons: &[usize]) -> Vec<f64> {
-    let Some(&period) = seasons.last() else {
-        return filled;
-    };
-    let runs = values.chunk_by(|a, b| a.is_nan() == b.is_nan());
     let mut start = 0;
-    for run in runs {
-        if run[0].is_nan() && run.len() > BRIDGE_MAX {
-            for at in start..start + run.len() {
-                let earlier = (0..at).rev().skip(period - 1).step_by(period).find(|&i| !values[i].is_nan());
-                let later = (at..values.len()).skip(period).step_by(period).find(|&i| !values[i].is_nan());
-                let near: Vec<f64> = [earlier, later].into_iter().flatten().map(|i| values[i]).collect();
-                if !near.is_empty() {
-                    filled[at] = near.iter().sum::<f64>() / near.len() as f64;
-                }
+    for run in values.chunk_by(|a, b| a.is_nan() == b.is_nan()) {
+        let end = start + run.len();
+        if let (true, true, Some(&period)) = (run[0].is_nan(), run.len() > BRIDGE_MAX, seasons.last()) {
+            for (at, gap) in (start..end).zip(&mut filled[start..end]) {
+                *gap = a_season_away(values, at, period).unwrap_or(*gap);
             }
         }
-        start += run.len();
+        start = end;
     }
     filled
+}
+
+/// Mean of the nearest values a whole number of seasons before and after a gap.
+fn a_season_away(values: &[f64], at: usize, period: usize) -> Option<f64> {
+    let present = |at: &usize| !values[*at].is_nan();
+    let earlier = (0..at).rev().skip(period - 1).step_by(period).find(present);
+    let later = (at..values.len()).skip(period).step_by(period).find(present);
+    match (earlier, later) {
+        (Some(earlier), Some(later)) => Some(f64::midpoint(values[earlier], values[later])),
+        (one, other) => one.or(other).map(|at| values[at]),
+    }
 }
 
 /// Of the seasons given those the history holds three of, ascending, each once.
@@ -166,22 +169,27 @@ fn usable(given: &[usize], length: usize) -> Vec<usize> {
 
 /// Tries the models that suit the length and the seasons.
 fn trial(filled: &[f64], seasons: &[usize], horizon: usize) -> Trial {
-    let mut models: Vec<Model> = seasons.iter().rev().map(|&period| Model::SeasonalNaive(period)).collect();
-    let members = match seasons {
-        [] => {
-            models.extend([Model::Naive, Model::Drift, Model::Mean, Model::Line]);
-            if filled.len() >= ETS_POINTS_MIN {
-                models.push(Model::Ets)
-            }
-            if filled.len() >= ETS_POINTS_MIN { vec![0, 1, 4] } else { vec![0] }
-        }
-        _ => {
-            let members = vec![0, models.len(), models.len() + 1];
-            models.extend([Model::Mstl, Model::MstlLog, Model::Naive, Model::Ets]);
-            members
-        }
-    };
+    let (models, members) = if seasons.is_empty() { level_models(filled.len()) } else { season_models(seasons) };
     choose(filled, seasons, &models, &members, horizon)
+}
+
+/// Models of a series without seasons, and the places of those to blend.
+fn level_models(points: usize) -> (Vec<Model>, Vec<usize>) {
+    let mut models = vec![Model::Naive, Model::Drift, Model::Mean, Model::Line];
+    if points < SMOOTHING_POINTS_MIN {
+        return (models, vec![0]);
+    }
+    models.push(Model::Ets);
+    (models, vec![0, 1, 4])
+}
+
+/// Models of a series with seasons, and the places of those to blend: the longest season again, and decomposition on
+/// values and on logarithms.
+fn season_models(seasons: &[usize]) -> (Vec<Model>, Vec<usize>) {
+    let mut models: Vec<Model> = seasons.iter().rev().map(|&period| Model::SeasonalNaive(period)).collect();
+    let members = vec![0, models.len(), models.len() + 1];
+    models.extend([Model::Mstl, Model::MstlLog, Model::Naive, Model::Ets]);
+    (models, members)
 }
 
 #[cfg(test)]

@@ -202,6 +202,14 @@ mod tests {
     }
 
     #[test]
+    fn a_model_that_explodes_gives_the_naive_line() {
+        let history: Vec<f64> = (0..120).map(|t| (0.1 * f64::from(t) + f64::from(t % 12) * 0.01).exp()).collect();
+        let exploded = mstl_log(&history, &[12], 200).unwrap();
+        assert!(exploded[199] > 10.0 * history[119], "the case is one: {}", exploded[199]);
+        assert_eq!(Model::MstlLog.predict(&history, &[12], 200), naive(&history, 200));
+    }
+
+    #[test]
     fn an_exploding_line_is_not_sane() {
         let history = [0.0, 1.0, 2.0, 3.0];
         for (line, sane) in

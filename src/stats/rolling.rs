@@ -43,7 +43,7 @@ impl RollingZ {
         RollingZ { window: window.max(2), ring: Vec::new(), head: 0, mean: 0.0, squares: 0.0 }
     }
 
-    /// Values a window needs before it scores: a quarter of it, at least 8 and at most 60, but never more than it holds.
+    /// Values a window needs before it scores: a quarter of it, at least 8 and at most 60, never more than it holds.
     pub fn min_samples(&self) -> usize {
         (self.window / 4).clamp(8, 60).min(self.window)
     }

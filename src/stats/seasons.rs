@@ -94,7 +94,7 @@ fn swings(values: &[f64], period: usize) -> Vec<f64> {
     let starts = 0..values.len().saturating_sub(period);
     // An even period has no middle: the mean of the two windows around it.
     starts
-        .map(|start| values[start + period / 2] - (mean_from(start) + mean_from(start + 1 - period % 2)) / 2.0)
+        .map(|start| values[start + period / 2] - f64::midpoint(mean_from(start), mean_from(start + 1 - period % 2)))
         .collect()
 }
 

@@ -12,8 +12,8 @@ use super::robust::between;
 
 /// Most bins a sketch holds: enough for 1 % over nineteen orders of magnitude.
 const BINS_MAX: usize = 2048;
-/// Bins of an octave (a doubling) that keep the relative error within 0.01. [`curve`] climbs at least 4/3 per unit of the natural logarithm, and a bin may be
-/// as wide as the logarithm of (1 + error) / (1 - error).
+/// Bins of an octave (a doubling) that keep the relative error within 0.01: [`curve`] climbs at least 4/3 per unit of
+/// the natural logarithm, and a bin may be as wide as the logarithm of (1 + error) / (1 - error).
 const BINS_PER_OCTAVE: f64 = 0.75 / 0.020_000_666_706_669_543;
 /// Added to a bin's number, so that those of every normal float, from 2^-1022 on, are positive: they leave zero for
 /// zero and the numbers below it for negative values.

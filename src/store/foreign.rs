@@ -49,6 +49,20 @@ impl Iterator for ParquetInput {
     }
 }
 
+fn properties() -> Result<WriterProperties, StoreError> {
+    let builder = WriterProperties::builder()
+        .set_created_by(concat!("plimsoll ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(6)?));
+    Ok(builder.build())
+}
+
+/// Batches as a Parquet file in memory.
+pub fn parquet_bytes(schema: SchemaRef, batches: &[RecordBatch]) -> Result<Vec<u8>, StoreError> {
+    let mut writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties()?))?;
+    batches.iter().try_for_each(|batch| writer.write(batch))?;
+    Ok(writer.into_inner()?)
+}
+
 /// Writes batches as a Parquet file under a name of its own, then renames it: it is there whole or not at all.
 pub fn write_parquet(
     disk: &dyn Disk,
@@ -58,11 +72,7 @@ pub fn write_parquet(
 ) -> Result<u64, StoreError> {
     let unfinished = path.with_extension("unfinished");
     let file = disk.create(&unfinished).at("create", &unfinished)?;
-    let properties = WriterProperties::builder()
-        .set_created_by(concat!("plimsoll ", env!("CARGO_PKG_VERSION")).to_owned())
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(6)?))
-        .build();
-    let mut writer = ArrowWriter::try_new(FileSink::new(Arc::clone(&file)), schema, Some(properties))?;
+    let mut writer = ArrowWriter::try_new(FileSink::new(Arc::clone(&file)), schema, Some(properties()?))?;
     let mut rows = 0;
     for batch in batches {
         rows += batch.num_rows() as u64;

@@ -29,7 +29,7 @@ mod varint;
 mod wal;
 
 pub use error::StoreError;
-pub use foreign::{ParquetInput, write_parquet};
+pub use foreign::{ParquetInput, parquet_bytes, write_parquet};
 pub use keeper::Keeper;
 pub use snapshot::{Scan, SeriesRun, Snapshot};
 pub use spec::{StoreSpec, Sync};

@@ -143,6 +143,11 @@ pub struct Scan {
 }
 
 impl Scan {
+    /// Leaves the next series out.
+    pub fn skip_one(&mut self) {
+        self.series.next();
+    }
+
     fn read(&mut self, series: SeriesId) -> Result<SeriesRun, StoreError> {
         let mut parts = Vec::with_capacity(self.cursors.len() + self.snapshot.heads.len());
         for cursor in &mut self.cursors {

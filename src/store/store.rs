@@ -213,6 +213,11 @@ impl Store {
         StoreError::Closed { reason }
     }
 
+    /// Why no more writes are taken, if so.
+    pub fn closed(&self) -> Option<String> {
+        self.writer().closed.clone()
+    }
+
     /// Bytes of samples in memory that no segment holds yet.
     pub fn head_bytes(&self) -> usize {
         let view = self.view();

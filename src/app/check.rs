@@ -1,0 +1,73 @@
+//! `check`: settings, pipelines and queries, every fault at once.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::cli::Global;
+use super::report::{REPORTS, sections};
+use crate::config::{ConfigFault, ConfigFaults, DEFAULT_PIPELINE, Settings, read_pipeline};
+
+#[derive(Args)]
+pub(super) struct CheckArgs {
+    /// Files: .sql is a report, .toml a pipeline or settings; without any, those that --config names and those that
+    /// come with the program
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
+
+pub(super) fn check(global: &Global, args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    let mut files = args.files.clone();
+    files.extend(global.config.clone());
+    let mut faults = Vec::new();
+    let mut checked = files.len();
+    for path in &files {
+        let file = path.display().to_string();
+        match std::fs::read_to_string(path) {
+            Ok(text) => faults.extend(check_text(&file, &text)),
+            Err(error) => faults.push(ConfigFault { file, line: 0, error: format!("cannot be read: {error}") }),
+        }
+    }
+    if files.is_empty() {
+        faults.extend(check_text("pipelines/default.toml", DEFAULT_PIPELINE));
+        for (name, text) in REPORTS {
+            faults.extend(check_text(&format!("queries/{name}.sql"), text));
+        }
+        faults.extend(Settings::read("defaults", "", std::env::vars()).err().unwrap_or_default().0);
+        checked = REPORTS.len() + 2;
+    }
+    if faults.is_empty() {
+        eprintln!("{checked} checked, no fault");
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("{}", ConfigFaults(faults.clone()));
+    eprintln!("{checked} checked, {} at fault", faults.len());
+    Ok(ExitCode::from(2))
+}
+
+fn check_text(file: &str, text: &str) -> Vec<ConfigFault> {
+    if file.ends_with(".sql") {
+        return check_report(file, text);
+    }
+    let is_pipeline = text.lines().any(|line| line.trim_start().starts_with("[[stages]]") || line.starts_with("stages"));
+    let outcome = if is_pipeline {
+        read_pipeline(file, text).map(|_| ())
+    } else {
+        Settings::read(file, text, std::iter::empty()).map(|_| ())
+    };
+    outcome.err().unwrap_or_default().0
+}
+
+/// Parses each statement. Whether the tables are there only a store can tell.
+fn check_report(file: &str, text: &str) -> Vec<ConfigFault> {
+    let fault = |error: String| ConfigFault { file: file.to_owned(), line: 0, error };
+    match sections(text, &std::collections::BTreeMap::new()) {
+        Err(error) => vec![fault(error.to_string())],
+        Ok(sections) => sections
+            .iter()
+            .filter_map(|section| crate::query::parse(section.statement()).err())
+            .map(|error| fault(error.to_string()))
+            .collect(),
+    }
+}

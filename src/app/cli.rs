@@ -1,0 +1,170 @@
+//! The command line: what can be typed, and how a command ends.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::print::Printer;
+use super::{analyse, check, demo, export, import, report, serve, source, stats};
+use crate::config::ConfigFaults;
+use crate::query::OutputFormat;
+
+const FAILED: u8 = 1;
+const WRONG_USAGE: u8 = 2;
+
+#[derive(Parser)]
+#[command(name = "plimsoll", version, about = "Metrics in, pipelines over them, Parquet at rest, SQL on top")]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Args, Clone)]
+pub(super) struct Global {
+    /// The data directory
+    #[arg(long, global = true, env = "PLIMSOLL_DATA", default_value = "plimsoll-data", value_name = "DIR")]
+    pub data: PathBuf,
+    /// Ask a running server instead, as in http://127.0.0.1:9464
+    #[arg(long, global = true, value_name = "URL")]
+    pub url: Option<String>,
+    /// Settings file
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// How rows are written
+    #[arg(long, global = true, value_enum, default_value = "table")]
+    pub format: Format,
+    /// Colours on the terminal
+    #[arg(long, global = true, value_enum, default_value = "auto")]
+    pub color: Color,
+    /// Say more on stderr; twice for still more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+#[derive(Clone, Copy, ValueEnum, PartialEq, Eq)]
+pub(super) enum Format {
+    Table,
+    Markdown,
+    Csv,
+    Json,
+    Ndjson,
+    Parquet,
+    Arrow,
+}
+
+impl From<Format> for OutputFormat {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Table => OutputFormat::Table,
+            Format::Markdown => OutputFormat::Markdown,
+            Format::Csv => OutputFormat::Csv,
+            Format::Json => OutputFormat::Json,
+            Format::Ndjson => OutputFormat::Ndjson,
+            Format::Parquet => OutputFormat::Parquet,
+            Format::Arrow => OutputFormat::Arrow,
+        }
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum, PartialEq, Eq)]
+pub(super) enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Load the sample recording, run the default pipeline over it and print the report
+    Demo(demo::DemoArgs),
+    /// Listen, collect, run the pipelines and answer
+    Serve(serve::ServeArgs),
+    /// Read files into the store: line protocol, Prometheus text, CSV, NDJSON, Parquet
+    Import(import::ImportArgs),
+    /// Write metrics or the rows of a query to files
+    Export(export::ExportArgs),
+    /// Answer one statement, a file of them, or those typed
+    Sql(source::SqlArgs),
+    /// Run a report of `queries/`; without a name, list them
+    Report(report::ReportArgs),
+    /// Forecast a metric, with intervals
+    Forecast(analyse::ForecastArgs),
+    /// What was unusual
+    Anomalies(analyse::FoundArgs),
+    /// What moved with what
+    Correlate(analyse::FoundArgs),
+    /// Check settings, pipelines and queries: every fault at once
+    Check(check::CheckArgs),
+    /// Merge what can be merged now
+    Compact,
+    /// What the store holds
+    Stats,
+}
+
+/// Runs the program; its exit code: 0 done, 1 failed, 2 wrong usage or configuration.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    log(&cli.global);
+    match command(&cli) {
+        Ok(code) => code,
+        Err(error) => {
+            // A reader that has seen enough (`plimsoll sql … | head`) is no failure.
+            let is_pipe = |cause: &(dyn std::error::Error + 'static)| {
+                cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+            };
+            if error.chain().any(is_pipe) {
+                return ExitCode::SUCCESS;
+            }
+            let told: Vec<String> = error.chain().map(ToString::to_string).collect();
+            eprintln!("plimsoll: {}", told.join(": "));
+            let wrong = error.downcast_ref::<ConfigFaults>().is_some() || error.downcast_ref::<WrongUsage>().is_some();
+            ExitCode::from(if wrong { WRONG_USAGE } else { FAILED })
+        }
+    }
+}
+
+/// What was typed cannot be.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct WrongUsage(pub String);
+
+fn command(cli: &Cli) -> anyhow::Result<ExitCode> {
+    let global = &cli.global;
+    let mut printer = Printer::new(global.format.into());
+    match &cli.command {
+        Command::Demo(args) => demo::demo(global, args, &mut printer)?,
+        Command::Serve(args) => serve::serve(global, args)?,
+        Command::Import(args) => import::import(global, args)?,
+        Command::Export(args) => export::export(global, args)?,
+        Command::Sql(args) => source::sql(global, args, &mut printer)?,
+        Command::Report(args) => report::report(global, args, &mut printer)?,
+        Command::Forecast(args) => analyse::forecast(global, args, &mut printer)?,
+        Command::Anomalies(args) => analyse::anomalies(global, args, &mut printer)?,
+        Command::Correlate(args) => analyse::correlate(global, args, &mut printer)?,
+        Command::Check(args) => return check::check(global, args),
+        Command::Compact => stats::compact(global)?,
+        Command::Stats => stats::stats(global, &mut printer)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn log(global: &Global) {
+    use std::io::IsTerminal;
+    let level = match global.verbose {
+        0 => "warn",
+        1 => "plimsoll=info,warn",
+        _ => "plimsoll=debug,info",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("PLIMSOLL_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    let color = match global.color {
+        Color::Auto => std::io::stderr().is_terminal(),
+        Color::Always => true,
+        Color::Never => false,
+    };
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(color).init();
+}

@@ -1,0 +1,281 @@
+//! `import`: files into the store, through the same door as everything else.
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type, TimeUnit, TimestampNanosecondType};
+use clap::Args;
+use indicatif::ProgressBar;
+
+use super::cli::{Global, WrongUsage};
+use super::input;
+use super::node::Node;
+use crate::ingest::line_protocol::{LineCache, LineOptions, Precision, read_lines};
+use crate::ingest::{
+    Compression, CsvMapping, Format, Gather, TimeBounds, read_csv, read_ndjson, read_prometheus,
+};
+use crate::model::{SeriesId, Timestamp};
+use crate::store::{ParquetInput, Store};
+use crate::world::RealDisk;
+
+#[derive(Args)]
+pub(super) struct ImportArgs {
+    /// Files, plain or .gz or .zst; `-` is stdin
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<String>,
+    /// Format, where the name does not tell it: line-protocol, csv, ndjson, prometheus, parquet
+    #[arg(long, value_name = "FORMAT")]
+    from: Option<String>,
+    /// CSV and Parquet: the column with the time
+    #[arg(long, value_name = "COL")]
+    time: Option<String>,
+    /// CSV: the column with the value
+    #[arg(long, value_name = "COL")]
+    value: Option<String>,
+    /// CSV: name of the metric; without it the column's, or the file's
+    #[arg(long, value_name = "NAME")]
+    metric: Option<String>,
+    /// CSV: a label of every series, {column} taking a column's text, {stem} and {parent} the file's and its folder's name
+    #[arg(long = "label", value_name = "K=V")]
+    labels: Vec<String>,
+    /// Line protocol: unit of the times
+    #[arg(long, default_value = "ns", value_name = "UNIT")]
+    precision: String,
+}
+
+/// What came of an import.
+#[derive(Default)]
+pub(super) struct Imported {
+    pub rows: u64,
+    pub samples: u64,
+    pub refused: u64,
+}
+
+pub(super) fn import(global: &Global, args: &ImportArgs) -> anyhow::Result<()> {
+    if global.url.is_some() {
+        return Err(WrongUsage("import writes to a data directory: send files to a server's /write instead".into()).into());
+    }
+    let plans = args.files.iter().map(|file| plan(file, args)).collect::<anyhow::Result<Vec<_>>>()?;
+    let node = Node::open(global)?;
+    let before = distinct(&node.store)?;
+    let bytes = args.files.iter().filter_map(|file| std::fs::metadata(file).ok()).map(|meta| meta.len()).sum();
+    let bar = input::progress(bytes);
+    let mut total = Imported::default();
+    for plan in &plans {
+        bar.set_message(plan.file.clone());
+        let of_file = import_file(&node, plan, args, &bar).with_context(|| format!("cannot import {}", plan.file))?;
+        total.rows += of_file.rows;
+        total.samples += of_file.samples;
+        total.refused += of_file.refused;
+    }
+    bar.finish_and_clear();
+    let store = node.store.clone();
+    store.flush()?;
+    while store.compact_step()? {}
+    let added = distinct(&store)?.saturating_sub(before);
+    eprintln!(
+        "{} files: {} rows read, {} samples taken, {added} of them new{}",
+        plans.len(),
+        total.rows,
+        total.samples,
+        match (total.samples.saturating_sub(added), total.refused) {
+            (0, 0) => String::new(),
+            (again, 0) => repeated(again),
+            (0, refused) => format!(", {refused} refused"),
+            (again, refused) => format!("{}, {refused} refused", repeated(again)),
+        }
+    );
+    drop(store);
+    node.close()
+}
+
+fn repeated(again: u64) -> String {
+    format!(", {again} repeat a series and time (the last value is kept)")
+}
+
+/// Samples in the store, each series and time once.
+fn distinct(store: &Store) -> anyhow::Result<u64> {
+    let snapshot = store.snapshot();
+    let mut unknown = Vec::new();
+    let mut count = 0;
+    for id in (0..snapshot.series_count() as u32).map(SeriesId) {
+        match snapshot.count(id) {
+            Some(samples) => count += samples,
+            None => unknown.push(id),
+        }
+    }
+    for run in snapshot.scan(unknown, crate::model::Span::ALL) {
+        count += run?.samples.len() as u64;
+    }
+    Ok(count)
+}
+
+struct Plan {
+    file: String,
+    format: Format,
+    compression: Compression,
+    mapping: CsvMapping,
+    stem: String,
+    precision: Precision,
+}
+
+fn plan(file: &str, args: &ImportArgs) -> anyhow::Result<Plan> {
+    let by_name = Format::of_path(file);
+    let format = match &args.from {
+        Some(name) => Format::of_name(name).map_err(|error| WrongUsage(error.to_string()))?,
+        None => match by_name {
+            Some((format, _)) => format,
+            None => {
+                return Err(WrongUsage(format!("the name of {file} does not tell its format: write --from csv or another")).into());
+            }
+        },
+    };
+    let name = |path: Option<&Path>| {
+        let name = path.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+        name.unwrap_or_default()
+    };
+    let path = Path::new(file);
+    let stem = name(Some(path)).split('.').next().unwrap_or_default().to_owned();
+    let parent = name(path.parent());
+    let label = |pair: &String| match pair.split_once('=') {
+        Some((name, value)) if !name.is_empty() => {
+            Ok((name.to_owned(), value.replace("{stem}", &stem).replace("{parent}", &parent)))
+        }
+        _ => Err(WrongUsage(format!("--label {pair} is not name=value"))),
+    };
+    let mapping = CsvMapping {
+        time: args.time.clone(),
+        value: args.value.clone(),
+        metric: args.metric.clone(),
+        labels: args.labels.iter().map(label).collect::<Result<_, _>>()?,
+    };
+    let precision = Precision::of_name(&args.precision)
+        .ok_or_else(|| WrongUsage(format!("--precision {} is not known: write ns, us, ms or s", args.precision)))?;
+    let compression = by_name.map_or(Compression::None, |(_, compression)| compression);
+    Ok(Plan { file: file.to_owned(), format, compression, mapping, stem, precision })
+}
+
+fn import_file(node: &Node, plan: &Plan, args: &ImportArgs, bar: &ProgressBar) -> anyhow::Result<Imported> {
+    let now = node.world.clock.now();
+    let bounds = TimeBounds::new(now, node.settings.ingest.future_max, node.settings.store.retention);
+    let mut gather = Gather::new(&*node.door, bounds);
+    let rows = if plan.format == Format::Parquet {
+        let input = ParquetInput::open(&RealDisk, Path::new(&plan.file))?;
+        let rows = input.rows;
+        read_parquet(input, args.time.as_deref(), &mut gather)?;
+        bar.inc(std::fs::metadata(&plan.file).map_or(0, |meta| meta.len()));
+        rows
+    } else {
+        let mut text = input::open(&plan.file, plan.compression, bar).context("cannot open it")?;
+        match plan.format {
+            Format::Csv => read_csv(&mut *text, &plan.mapping, &plan.stem, &mut gather)?,
+            Format::Ndjson => read_ndjson(&mut *text, &mut gather)?,
+            Format::Prometheus => read_prometheus(&mut *text, now, &mut gather)?,
+            _ => read_line_protocol(&mut *text, plan.precision, now, &mut gather)?,
+        }
+    };
+    gather.flush()?;
+    for fault in &gather.faults.first {
+        eprintln!("{}:{}: {}", plan.file, fault.line, fault.error);
+    }
+    let untold = gather.faults.count.saturating_sub(gather.faults.first.len() as u64);
+    if untold > 0 {
+        eprintln!("{}: {untold} more lines were refused", plan.file);
+    }
+    Ok(Imported { rows, samples: gather.accepted(), refused: gather.faults.count })
+}
+
+/// Bytes of line protocol read at once.
+const CHUNK: usize = 4 << 20;
+
+fn read_line_protocol(
+    text: &mut dyn std::io::BufRead,
+    precision: Precision,
+    now: Timestamp,
+    gather: &mut Gather<'_>,
+) -> anyhow::Result<u64> {
+    use std::io::{BufRead, Read};
+    let cache = LineCache::default();
+    let (mut lines, mut chunk) = (0, Vec::with_capacity(CHUNK + 4096));
+    loop {
+        chunk.clear();
+        (&mut *text).take(CHUNK as u64).read_to_end(&mut chunk)?;
+        if chunk.is_empty() {
+            return Ok(lines);
+        }
+        BufRead::read_until(text, b'\n', &mut chunk)?;
+        lines += read_lines(&chunk, lines + 1, LineOptions { precision, now }, &cache, gather)?.lines;
+    }
+}
+
+/// Reads rows of `metric`, `labels` (JSON or a map) or a column a label, `time` and `value`.
+pub(super) fn read_parquet(input: ParquetInput, time: Option<&str>, gather: &mut Gather<'_>) -> anyhow::Result<()> {
+    let names: Vec<String> = input.schema.fields().iter().map(|field| field.name().clone()).collect();
+    let time = match time {
+        Some(name) => name,
+        None => ["time", "timestamp", "ts"].into_iter().find(|name| names.iter().any(|n| n == name)).unwrap_or("time"),
+    };
+    for needed in [time, "metric", "value"] {
+        if !names.iter().any(|name| name == needed) {
+            bail!("there is no column `{needed}`: it has {} (name the time's with --time)", names.join(", "));
+        }
+    }
+    let mut row = 0;
+    for batch in input {
+        read_batch(&batch?, time, row, gather)?;
+        row = row.saturating_add(1);
+    }
+    Ok(())
+}
+
+fn read_batch(batch: &RecordBatch, time: &str, batch_number: u64, gather: &mut Gather<'_>) -> anyhow::Result<()> {
+    let stamp = DataType::Timestamp(TimeUnit::Nanosecond, None);
+    let column = |name: &str| batch.column_by_name(name).with_context(|| format!("there is no column `{name}`"));
+    let times = cast(column(time)?, &stamp)?;
+    let times = times.as_primitive::<TimestampNanosecondType>();
+    let values = cast(column("value")?, &DataType::Float64)?;
+    let values = values.as_primitive::<Float64Type>();
+    let metrics = cast(column("metric")?, &DataType::Utf8)?;
+    let metrics = metrics.as_string::<i32>();
+    let mut texts = Vec::new();
+    let mut json = None;
+    for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+        match field.name().as_str() {
+            "metric" | "value" => {}
+            name if name == time => {}
+            "labels" => json = Some(cast(column, &DataType::Utf8).context("the column `labels` is no text (JSON)")?),
+            name => {
+                if let Ok(text) = cast(column, &DataType::Utf8) {
+                    texts.push((name.to_owned(), text));
+                }
+            }
+        }
+    }
+    let mut parsed: hashbrown::HashMap<String, Vec<(String, String)>> = hashbrown::HashMap::new();
+    for row in 0..batch.num_rows() {
+        if times.is_null(row) || values.is_null(row) || metrics.is_null(row) {
+            continue;
+        }
+        let mut labels: Vec<(&str, &str)> = texts
+            .iter()
+            .map(|(name, text)| (name.as_str(), text.as_string::<i32>()))
+            .filter(|(_, text)| text.is_valid(row))
+            .map(|(name, text)| (name, text.value(row)))
+            .collect();
+        if let Some(json) = &json {
+            let text = json.as_string::<i32>().value(row);
+            if !parsed.contains_key(text) {
+                let all: std::collections::BTreeMap<String, String> =
+                    serde_json::from_str(text).with_context(|| format!("labels `{text}` are no JSON object of texts"))?;
+                parsed.insert(text.to_owned(), all.into_iter().collect());
+            }
+            labels.extend(parsed[text].iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        }
+        let line = batch_number * 65_536 + row as u64 + 1;
+        let time = Timestamp::from_nanos(times.value(row));
+        gather.sample(line, metrics.value(row), &labels, None, time, values.value(row))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,38 @@
+//! Files to read: plain or compressed, or stdin, as text; how far reading has come, for the progress bar.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::ingest::Compression;
+
+/// A progress bar over `bytes`, hidden where stderr is no terminal and for what takes under a second.
+pub(super) fn progress(bytes: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta} {msg}");
+    let bar = ProgressBar::new(bytes);
+    if let Ok(style) = style {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// Opens a file, `-` being stdin; what is read of it moves the bar.
+pub(super) fn open(path: &str, compression: Compression, bar: &ProgressBar) -> std::io::Result<Box<dyn BufRead>> {
+    let raw: Box<dyn Read> = if path == "-" {
+        Box::new(std::io::stdin())
+    } else {
+        Box::new(bar.wrap_read(File::open(Path::new(path))?))
+    };
+    Ok(match compression {
+        Compression::None => Box::new(BufReader::with_capacity(1 << 18, raw)),
+        Compression::Gzip => {
+            let plain = flate2::read::MultiGzDecoder::new(BufReader::with_capacity(1 << 16, raw));
+            Box::new(BufReader::with_capacity(1 << 18, plain))
+        }
+        Compression::Zstd => {
+            Box::new(BufReader::with_capacity(1 << 18, zstd::stream::read::Decoder::new(raw)?))
+        }
+    })
+}

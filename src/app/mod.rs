@@ -1,0 +1,20 @@
+//! The program: its commands, and how the rooms are wired, started and stopped.
+
+mod analyse;
+mod check;
+mod cli;
+mod collect;
+mod demo;
+mod export;
+mod import;
+mod input;
+mod node;
+mod print;
+mod remote;
+mod report;
+mod repl;
+mod serve;
+mod source;
+mod stats;
+
+pub use cli::run;

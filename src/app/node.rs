@@ -1,0 +1,97 @@
+//! A node: store, pipelines, keeper and query engine, wired together, started and stopped in order.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray, UInt64Array};
+
+use super::cli::Global;
+use crate::config::{Settings, read_pipelines};
+use crate::flow::StageStats;
+use crate::query::{Engine, SystemTable};
+use crate::stages::{Door, Pipelines};
+use crate::store::{Keeper, Store};
+use crate::world::World;
+
+/// Everything of one data directory.
+pub(super) struct Node {
+    pub world: World,
+    pub settings: Settings,
+    pub store: Arc<Store>,
+    pub pipelines: Arc<Pipelines>,
+    pub engine: Arc<Engine>,
+    pub door: Arc<Door>,
+    keeper: Option<Keeper>,
+}
+
+/// The settings that the command line and the environment name.
+pub(super) fn settings(global: &Global) -> anyhow::Result<Settings> {
+    let (file, text) = match &global.config {
+        None => (String::from("defaults"), String::new()),
+        Some(path) => {
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("cannot read the settings file {}", path.display()))?;
+            (path.display().to_string(), text)
+        }
+    };
+    Ok(Settings::read(&file, &text, std::env::vars())?)
+}
+
+impl Node {
+    /// Opens the data directory that the command line names.
+    pub fn open(global: &Global) -> anyhow::Result<Node> {
+        Self::open_at(&global.data, settings(global)?)
+    }
+
+    pub fn open_at(dir: &Path, settings: Settings) -> anyhow::Result<Node> {
+        let world = World::real();
+        let pipelines = read_pipelines(&settings.pipelines, |file| std::fs::read_to_string(file))?;
+        let store = Arc::new(Store::open(world.clone(), dir, settings.store_spec())?);
+        let pipelines = Pipelines::attach(&store, pipelines)?;
+        let keeper = Keeper::start(store.clone()).context("cannot start the store's keeper")?;
+        let told = pipelines.clone();
+        let stages = SystemTable { name: "pipelines", rows: Arc::new(move || stage_rows(&told.stats())) };
+        let memory = usize::try_from(settings.query.memory.as_u64()).unwrap_or(usize::MAX);
+        let engine = Arc::new(Engine::new(store.clone(), vec![stages], memory)?);
+        let door = Arc::new(Door::new(store.clone()));
+        Ok(Node { world, settings, store, pipelines, engine, door, keeper: Some(keeper) })
+    }
+
+    /// Writes all that is in memory to segments and stops the threads.
+    pub fn close(mut self) -> anyhow::Result<()> {
+        self.keeper = None;
+        self.store.flush()?;
+        self.pipelines.stop();
+        Ok(())
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.keeper = None;
+        self.pipelines.stop();
+    }
+}
+
+fn stage_rows(stages: &[StageStats]) -> RecordBatch {
+    let text = |of: fn(&StageStats) -> &str| -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(stages.iter().map(of)))
+    };
+    let number = |of: fn(&StageStats) -> u64| -> ArrayRef {
+        Arc::new(UInt64Array::from_iter_values(stages.iter().map(of)))
+    };
+    let busy: ArrayRef = Arc::new(Float64Array::from_iter_values(stages.iter().map(|stage| stage.busy_seconds)));
+    let failed: ArrayRef = Arc::new(stages.iter().map(|stage| Some(stage.failed)).collect::<BooleanArray>());
+    RecordBatch::try_from_iter([
+        ("pipeline", text(|stage| &stage.pipeline)),
+        ("stage", text(|stage| &stage.stage)),
+        ("shard", number(|stage| stage.shard as u64)),
+        ("samples", number(|stage| stage.samples)),
+        ("batches", number(|stage| stage.batches)),
+        ("busy_seconds", busy),
+        ("queued", number(|stage| stage.queued)),
+        ("failed", failed),
+    ])
+    .expect("columns of one length")
+}

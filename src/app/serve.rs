@@ -1,0 +1,68 @@
+//! `serve`: listeners, collectors, pipelines, HTTP, until it is told to stop.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Args;
+
+use super::cli::Global;
+use super::collect::Collecting;
+use super::node::Node;
+use crate::serve::{Limits, Server, ServerParts};
+
+#[derive(Args)]
+pub(super) struct ServeArgs {
+    /// Address and port of HTTP; port 0 takes a free one
+    #[arg(long, default_value = "127.0.0.1:9464", value_name = "ADDR")]
+    listen: String,
+}
+
+pub(super) fn serve(global: &Global, args: &ServeArgs) -> anyhow::Result<()> {
+    run(Node::open(global)?, &args.listen)
+}
+
+/// Serves a node until the process is told to stop, then closes it.
+pub(super) fn run(node: Node, listen: &str) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("http").build()?;
+    let ingest = &node.settings.ingest;
+    let limits = Limits {
+        body: usize::try_from(ingest.body_max.as_u64()).unwrap_or(usize::MAX),
+        future: ingest.future_max,
+        retention: node.settings.store.retention,
+    };
+    let (clock, told) = (node.world.clock.clone(), node.pipelines.clone());
+    let parts = ServerParts {
+        intake: node.door.clone(),
+        engine: node.engine.clone(),
+        limits,
+        now: Arc::new(move || clock.now()),
+        stages: Arc::new(move || told.stats()),
+    };
+    runtime.block_on(async {
+        let server = Server::bind(listen, parts).await.with_context(|| format!("cannot listen on {listen}"))?;
+        let collect = &node.settings.collect;
+        let collecting = collect.system.then(|| {
+            Collecting::start(node.world.clone(), node.door.clone(), collect.system_interval, limits.future)
+        });
+        let collecting = collecting.transpose().context("cannot start the system collector")?;
+        eprintln!("plimsoll listens on http://{} and keeps {}", server.address()?, node.store.dir().display());
+        server.run(told_to_stop()).await?;
+        drop(collecting);
+        anyhow::Ok(())
+    })?;
+    runtime.shutdown_timeout(std::time::Duration::from_secs(10));
+    node.close()
+}
+
+/// Ctrl-C or SIGTERM.
+async fn told_to_stop() {
+    let interrupt = tokio::signal::ctrl_c();
+    let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) else {
+        let _ = interrupt.await;
+        return;
+    };
+    tokio::select! {
+        _ = interrupt => {}
+        _ = terminate.recv() => {}
+    }
+}

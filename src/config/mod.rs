@@ -1,0 +1,9 @@
+//! Settings and pipeline files: read, checked, every fault at once with its line and remedy.
+
+mod faults;
+mod pipelines;
+mod settings;
+
+pub use faults::{ConfigFault, ConfigFaults};
+pub use pipelines::{DEFAULT_PIPELINE, read_pipeline, read_pipelines};
+pub use settings::{CollectSettings, IngestSettings, PipelineSettings, QuerySettings, Settings, StoreSettings};

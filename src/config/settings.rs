@@ -1,0 +1,215 @@
+//! The settings file. These structs are its documentation: every key, its unit and its default.
+
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use serde::Deserialize;
+
+use super::faults::{ConfigFault, ConfigFaults, parse};
+use crate::store::{StoreSpec, Sync};
+
+/// All settings. A key can be set in the file, as `PLIMSOLL__SECTION__KEY` in the environment, or by a flag; the later
+/// wins.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    pub store: StoreSettings,
+    pub ingest: IngestSettings,
+    pub collect: CollectSettings,
+    pub query: QuerySettings,
+    pub pipelines: PipelineSettings,
+}
+
+/// `[store]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreSettings {
+    /// `always`, `interval` (1 s) or `never`: when an acknowledged sample is on the disk itself.
+    pub sync: Sync,
+    /// Samples in memory, in bytes, at which they are written to a segment.
+    pub head: ByteSize,
+    /// Age at which they are, however few.
+    #[serde(with = "humantime_serde")]
+    pub head_age: Duration,
+    /// Segments of this size are not merged further.
+    pub segment: ByteSize,
+    /// How long samples are kept, as in `90d`; for ever without it.
+    #[serde(with = "humantime_serde")]
+    pub retention: Option<Duration>,
+}
+
+impl Default for StoreSettings {
+    fn default() -> Self {
+        let spec = StoreSpec::default();
+        StoreSettings {
+            sync: spec.sync,
+            head: ByteSize::b(spec.head_bytes as u64),
+            head_age: spec.head_age,
+            segment: ByteSize::b(spec.segment_bytes),
+            retention: spec.retention,
+        }
+    }
+}
+
+/// `[ingest]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IngestSettings {
+    /// Samples further ahead of the clock are refused.
+    #[serde(with = "humantime_serde")]
+    pub future_max: Duration,
+    /// Largest body of a request, after decompression.
+    pub body_max: ByteSize,
+}
+
+impl Default for IngestSettings {
+    fn default() -> Self {
+        IngestSettings { future_max: Duration::from_secs(86_400), body_max: ByteSize::mib(64) }
+    }
+}
+
+/// `[collect]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CollectSettings {
+    /// Whether this machine's own metrics are collected.
+    pub system: bool,
+    /// How often.
+    #[serde(with = "humantime_serde")]
+    pub system_interval: Duration,
+}
+
+impl Default for CollectSettings {
+    fn default() -> Self {
+        CollectSettings { system: true, system_interval: Duration::from_secs(30) }
+    }
+}
+
+/// `[query]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct QuerySettings {
+    /// What sorts, joins and aggregates of all queries may hold together; beyond it they spill to disk.
+    pub memory: ByteSize,
+}
+
+impl Default for QuerySettings {
+    fn default() -> Self {
+        QuerySettings { memory: ByteSize::mib(256) }
+    }
+}
+
+/// `[pipelines]`
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PipelineSettings {
+    /// Whether any pipeline runs.
+    pub off: bool,
+    /// Pipeline files; without any, the one that comes with the program.
+    pub files: Vec<String>,
+}
+
+impl Settings {
+    /// Reads a settings file's text, then lays the environment over it (`PLIMSOLL__STORE__SYNC=always`).
+    ///
+    /// # Errors
+    /// Every unknown key, wrong type and value that cannot be, at once.
+    pub fn read(
+        file: &str,
+        text: &str,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Settings, ConfigFaults> {
+        let mut settings: Settings = parse(file, text)?;
+        let mut faults = Vec::new();
+        for (name, value) in environment {
+            let Some(key) = name.strip_prefix("PLIMSOLL__") else { continue };
+            if let Err(error) = settings.lay_over(text, key, &value) {
+                faults.push(ConfigFault { file: format!("environment variable {name}"), line: 0, error });
+            }
+        }
+        faults.extend(settings.faults(file, text));
+        if faults.is_empty() { Ok(settings) } else { Err(ConfigFaults(faults)) }
+    }
+
+    fn lay_over(&mut self, text: &str, key: &str, value: &str) -> Result<(), String> {
+        let Some((section, key)) = key.split_once("__") else {
+            return Err("write PLIMSOLL__SECTION__KEY, as in PLIMSOLL__STORE__SYNC".into());
+        };
+        let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| error.message().to_owned())?;
+        let plain = toml::Value::String(value.to_owned());
+        let typed = format!("v = {value}").parse::<toml::Table>().ok().and_then(|mut table| table.remove("v"));
+        let section = table
+            .entry(section.to_lowercase())
+            .or_insert_with(|| toml::Value::Table(toml::Table::new()))
+            .as_table_mut()
+            .ok_or("the section is a value in the file")?;
+        section.insert(key.to_lowercase(), typed.unwrap_or(plain));
+        *self = table.try_into().map_err(|error: toml::de::Error| error.message().to_owned())?;
+        Ok(())
+    }
+
+    fn faults(&self, file: &str, text: &str) -> Vec<ConfigFault> {
+        let mut faults = Vec::new();
+        let mut check = |ok: bool, key: &str, remedy: &str| {
+            if !ok {
+                let line = super::faults::line_of(text, key);
+                faults.push(ConfigFault { file: file.to_owned(), line, error: format!("{key}: {remedy}") });
+            }
+        };
+        check(self.store.head >= ByteSize::mib(1), "head", "write at least 1MB, as in head = \"96MB\"");
+        check(self.store.segment >= ByteSize::mib(1), "segment", "write at least 1MB, as in segment = \"512MB\"");
+        check(self.ingest.body_max >= ByteSize::kib(1), "body_max", "write at least 1KB, as in body_max = \"64MB\"");
+        check(self.query.memory >= ByteSize::mib(16), "memory", "write at least 16MB, as in memory = \"256MB\"");
+        check(
+            self.collect.system_interval >= Duration::from_millis(100),
+            "system_interval",
+            "write at least 100ms, as in system_interval = \"30s\"",
+        );
+        faults
+    }
+
+    pub fn store_spec(&self) -> StoreSpec {
+        StoreSpec {
+            sync: self.store.sync,
+            head_bytes: usize::try_from(self.store.head.as_u64()).unwrap_or(usize::MAX),
+            head_age: self.store.head_age,
+            segment_bytes: self.store.segment.as_u64(),
+            retention: self.store.retention,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(text: &str, environment: &[(&str, &str)]) -> String {
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        match Settings::read("p.toml", text, environment) {
+            Ok(settings) => format!("{:?} {:?}", settings.store.sync, settings.store.retention),
+            Err(faults) => faults.to_string(),
+        }
+    }
+
+    #[test]
+    fn the_environment_lies_over_the_file() {
+        let text = "[store]\nsync = \"never\"\nretention = \"2d\"\n";
+        assert_eq!(told(text, &[]), "Never Some(172800s)");
+        assert_eq!(told(text, &[("PLIMSOLL__STORE__SYNC", "always")]), "Always Some(172800s)");
+    }
+
+    #[test]
+    fn every_fault_is_told_at_once_with_its_line() {
+        let told = told("[store]\nsink = 1\nsync = \"sometimes\"\n[query]\nmemory = \"1KB\"\nx = 2\n", &[]);
+        let lines: Vec<&str> = told.lines().collect();
+        assert!(lines[0].starts_with("p.toml:2: unknown field `sink`"), "{told}");
+        assert!(lines[1].starts_with("p.toml:3: unknown variant `sometimes`"), "{told}");
+        assert!(lines[2].starts_with("p.toml:6: unknown field `x`"), "{told}");
+    }
+
+    #[test]
+    fn values_that_cannot_be_name_their_remedy() {
+        let told = told("[store]\nhead = \"1KB\"\n", &[("PLIMSOLL__NOPE", "1")]);
+        assert!(told.contains("PLIMSOLL__SECTION__KEY") && told.contains("p.toml:2: head: write at least"), "{told}");
+    }
+}

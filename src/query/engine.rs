@@ -1,0 +1,155 @@
+//! The engine: a session for each statement, over a snapshot of its own, that can read and nothing else.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemoryCatalogProviderList, CatalogProviderList};
+use datafusion::error::DataFusionError;
+use datafusion::execution::context::SQLOptions;
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use futures::StreamExt;
+
+use super::forecast::ForecastFunction;
+use super::system::SystemTables;
+use super::tables::Tables;
+use crate::store::{Snapshot, Store, StoreStats};
+
+const CATALOG: &str = "plimsoll";
+const SCHEMA: &str = "public";
+
+/// A statement that has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// The statement is at fault.
+    #[error("{0}")]
+    Statement(String),
+    /// The engine is.
+    #[error("the query failed: {0}")]
+    Failed(String),
+}
+
+impl From<DataFusionError> for QueryError {
+    fn from(error: DataFusionError) -> Self {
+        use DataFusionError as E;
+        let told = error.strip_backtrace();
+        match error.find_root() {
+            E::SQL(..) | E::Plan(_) | E::SchemaError(..) | E::NotImplemented(_) | E::Diagnostic(..) => {
+                QueryError::Statement(told)
+            }
+            E::Execution(_) | E::ArrowError(..) => QueryError::Statement(told),
+            _ => QueryError::Failed(told),
+        }
+    }
+}
+
+/// Whether a text is a statement, as far as can be told without tables.
+pub fn parse(sql: &str) -> Result<(), QueryError> {
+    datafusion::sql::parser::DFParser::parse_sql(sql).map(|_| ()).map_err(QueryError::from)
+}
+
+/// Rows as they come.
+pub struct Answer {
+    pub schema: SchemaRef,
+    stream: SendableRecordBatchStream,
+}
+
+impl Answer {
+    /// The next rows; `None` after the last.
+    pub async fn next(&mut self) -> Option<Result<RecordBatch, QueryError>> {
+        self.stream.next().await.map(|batch| batch.map_err(QueryError::from))
+    }
+
+    pub async fn collect(mut self) -> Result<Vec<RecordBatch>, QueryError> {
+        let mut batches = Vec::new();
+        while let Some(batch) = self.next().await {
+            batches.push(batch?);
+        }
+        Ok(batches)
+    }
+}
+
+/// A table `system.NAME` whose rows somebody else knows.
+#[derive(Clone)]
+pub struct SystemTable {
+    pub name: &'static str,
+    pub rows: Arc<dyn Fn() -> RecordBatch + Send + Sync>,
+}
+
+impl fmt::Debug for SystemTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SystemTable({})", self.name)
+    }
+}
+
+/// Answers SQL over a store.
+pub struct Engine {
+    store: Arc<Store>,
+    base: SessionState,
+    system: Vec<SystemTable>,
+}
+
+impl Engine {
+    /// `memory` bounds what the statements under way may take together; sorts, joins and aggregates spill beyond.
+    pub fn new(store: Arc<Store>, system: Vec<SystemTable>, memory: usize) -> Result<Engine, QueryError> {
+        let config = SessionConfig::new()
+            .with_default_catalog_and_schema(CATALOG, SCHEMA)
+            .with_create_default_catalog_and_schema(false)
+            .with_information_schema(true);
+        let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(FairSpillPool::new(memory))).build_arc()?;
+        let base = SessionStateBuilder::new()
+            .with_config(config)
+            .with_runtime_env(runtime)
+            .with_default_features()
+            .build();
+        Ok(Engine { store, base, system })
+    }
+
+    /// Runs one statement over the store as it is now.
+    pub async fn query(&self, sql: &str) -> Result<Answer, QueryError> {
+        let context = self.session(self.store.snapshot()).await?;
+        let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+        let frame = context.sql_with_options(sql, read_only).await?;
+        let stream = frame.execute_stream().await?;
+        Ok(Answer { schema: stream.schema(), stream })
+    }
+
+    /// The same, all rows at once.
+    pub async fn collect(&self, sql: &str) -> Result<(SchemaRef, Vec<RecordBatch>), QueryError> {
+        let answer = self.query(sql).await?;
+        let schema = answer.schema.clone();
+        Ok((schema, answer.collect().await?))
+    }
+
+    /// What the store holds.
+    pub fn stats(&self) -> StoreStats {
+        self.store.stats()
+    }
+
+    /// Why the store takes no more writes, if so.
+    pub fn closed(&self) -> Option<String> {
+        self.store.closed()
+    }
+
+    async fn session(&self, snapshot: Snapshot) -> Result<SessionContext, QueryError> {
+        let tables = Arc::new(Tables::new(snapshot.clone()));
+        let system = Arc::new(SystemTables::new(snapshot.clone(), self.store.stats(), self.system.clone()));
+        let catalog = MemoryCatalogProvider::new();
+        catalog.register_schema(SCHEMA, tables.clone())?;
+        catalog.register_schema("system", system)?;
+        let catalogs = MemoryCatalogProviderList::new();
+        catalogs.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
+        let state =
+            SessionStateBuilder::new_from_existing(self.base.clone()).with_catalog_list(Arc::new(catalogs)).build();
+        let context = SessionContext::new_with_state(state);
+        context.register_udtf("forecast", Arc::new(ForecastFunction::forecast(snapshot.clone())));
+        context.register_udtf("capacity_eta", Arc::new(ForecastFunction::capacity_eta(snapshot)));
+        tables.plan_with(context.clone());
+        Ok(context)
+    }
+}

@@ -1,0 +1,15 @@
+//! SQL over the store: DataFusion over one snapshot of head and segments.
+
+mod derived;
+mod dimension;
+mod engine;
+mod forecast;
+mod render;
+mod samples;
+mod stream;
+mod system;
+mod tables;
+
+pub use crate::store::{StoreStats, TableStats};
+pub use engine::{Answer, Engine, QueryError, SystemTable, parse};
+pub use render::{OutputFormat, render};

@@ -1,0 +1,98 @@
+//! Which tables there are: `metrics`, the derived ones, one a metric, one a measurement.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use async_trait::async_trait;
+use datafusion::catalog::{SchemaProvider, TableProvider};
+use datafusion::datasource::ViewTable;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::prelude::SessionContext;
+
+use super::derived::DerivedTable;
+use super::dimension::Dimension;
+use super::samples::SamplesTable;
+use crate::model::Table;
+use crate::store::Snapshot;
+
+/// The tables over one snapshot.
+pub(super) struct Tables {
+    snapshot: Snapshot,
+    dimension: Arc<Dimension>,
+    context: OnceLock<SessionContext>,
+}
+
+impl fmt::Debug for Tables {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tables")
+    }
+}
+
+impl Tables {
+    pub fn new(snapshot: Snapshot) -> Self {
+        let dimension = Arc::new(Dimension::new(snapshot.registry().defs(0..snapshot.series_count())));
+        Tables { snapshot, dimension, context: OnceLock::new() }
+    }
+
+    /// Gives the session that views are planned in.
+    pub fn plan_with(&self, context: SessionContext) {
+        let _ = self.context.set(context);
+    }
+
+    /// The fields of a measurement as columns, aligned on labels and time.
+    async fn measurement(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        let (fields, labels) = self.dimension.measurement(name);
+        let Some(context) = self.context.get().filter(|_| !fields.is_empty()) else { return Ok(None) };
+        let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+        let text = |name: &str| format!("'{}'", name.replace('\'', "''"));
+        let labels: Vec<String> = labels.iter().map(|label| quoted(label)).collect();
+        let metric = |field: &String| text(&format!("{name}_{field}"));
+        let columns: Vec<String> = fields
+            .iter()
+            .map(|field| format!("max(CASE WHEN metric = {} THEN value END) AS {}", metric(field), quoted(field)))
+            .collect();
+        let keys = std::iter::once("time".to_owned()).chain(labels).collect::<Vec<_>>().join(", ");
+        let metrics = fields.iter().map(metric).collect::<Vec<_>>().join(", ");
+        let sql = format!(
+            "SELECT {keys}, {} FROM metrics WHERE metric IN ({metrics}) GROUP BY {keys}",
+            columns.join(", ")
+        );
+        let plan = context.state().create_logical_plan(&sql).await?;
+        Ok(Some(Arc::new(ViewTable::new(plan, Some(sql)))))
+    }
+}
+
+#[async_trait]
+impl SchemaProvider for Tables {
+    fn table_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = vec!["metrics".into()];
+        names.extend(Table::ALL.iter().map(|table| table.name().to_owned()));
+        let metrics: BTreeSet<String> = self.dimension.metrics().map(str::to_owned).collect();
+        names.extend(metrics);
+        names
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
+        let samples = |metric: Option<&str>| -> Arc<dyn TableProvider> {
+            Arc::new(SamplesTable::new(self.snapshot.clone(), self.dimension.clone(), metric))
+        };
+        if name == "metrics" {
+            return Ok(Some(samples(None)));
+        }
+        if let Some(table) = Table::of_name(name) {
+            return Ok(Some(Arc::new(DerivedTable::new(self.snapshot.clone(), self.dimension.clone(), table))));
+        }
+        if self.dimension.metrics().any(|metric| metric == name) {
+            return Ok(Some(samples(Some(name))));
+        }
+        self.measurement(name).await
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        name == "metrics"
+            || Table::of_name(name).is_some()
+            || self.dimension.metrics().any(|metric| metric == name)
+            || !self.dimension.measurement(name).0.is_empty()
+    }
+}

@@ -1,0 +1,45 @@
+//! Bodies of requests: read up to the limit, decompressed up to the limit.
+
+use std::io::Read;
+
+use axum::body::{Body, Bytes, to_bytes};
+use axum::http::{HeaderMap, StatusCode, header};
+
+use super::error::ApiError;
+
+/// The whole body. Compressed ones stay so: [`plain`] undoes it, off the async threads.
+pub(super) async fn whole(body: Body, limit: usize) -> Result<Bytes, ApiError> {
+    to_bytes(body, limit).await.map_err(|error| {
+        use std::error::Error;
+        let too_long = error.source().is_some_and(|source| source.to_string().contains("length limit exceeded"));
+        if too_long { too_large(limit) } else { ApiError::new(StatusCode::BAD_REQUEST, format!("the body breaks off: {error}")) }
+    })
+}
+
+/// The body without its `Content-Encoding`.
+pub(super) fn plain(body: Bytes, headers: &HeaderMap, limit: usize) -> Result<Bytes, ApiError> {
+    let encoding = headers.get(header::CONTENT_ENCODING).map_or("", |value| value.to_str().unwrap_or("?"));
+    let decoder: Box<dyn Read + '_> = match encoding {
+        "" | "identity" => return Ok(body),
+        "gzip" | "x-gzip" => Box::new(flate2::read::MultiGzDecoder::new(&body[..])),
+        "zstd" => Box::new(zstd::stream::read::Decoder::new(&body[..]).map_err(|error| broken("zstd", &error))?),
+        other => {
+            let error = format!("Content-Encoding `{other}` is not known: send gzip, zstd or none");
+            return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error));
+        }
+    };
+    let mut text = Vec::with_capacity(body.len().saturating_mul(4).min(limit));
+    decoder.take(limit as u64 + 1).read_to_end(&mut text).map_err(|error| broken(encoding, &error))?;
+    if text.len() > limit { Err(too_large(limit)) } else { Ok(text.into()) }
+}
+
+fn broken(encoding: &str, error: &std::io::Error) -> ApiError {
+    let told = format!("the {encoding} body is cut or damaged ({error}): nothing of it was stored, send it again whole");
+    ApiError::new(StatusCode::BAD_REQUEST, told)
+}
+
+fn too_large(limit: usize) -> ApiError {
+    let limit = bytesize::ByteSize::b(limit as u64);
+    let error = format!("the body is larger than {limit}: send it in parts, or raise `ingest.body_max`");
+    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, error)
+}

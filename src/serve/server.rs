@@ -1,0 +1,111 @@
+//! The server: routes, listening, stopping.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{StatusCode, Uri};
+use axum::routing::{any, get, post};
+use tokio::net::TcpListener;
+
+use super::error::ApiError;
+use super::write::LineCaches;
+use super::{about, sql, write};
+use crate::flow::{Intake, StageStats};
+use crate::model::Timestamp;
+use crate::query::Engine;
+
+/// Counts since the start.
+#[derive(Debug, Default)]
+pub struct Meters {
+    pub samples: AtomicU64,
+    pub lines: AtomicU64,
+    pub refused_lines: AtomicU64,
+    pub text_fields: AtomicU64,
+}
+
+/// What is taken of a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes of a body, after decompression.
+    pub body: usize,
+    /// How far ahead of the clock a sample may be.
+    pub future: Duration,
+    /// How far behind it.
+    pub retention: Option<Duration>,
+}
+
+/// What the server is made of.
+pub struct ServerParts {
+    pub intake: Arc<dyn Intake>,
+    pub engine: Arc<Engine>,
+    pub limits: Limits,
+    pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    /// What the stages did so far.
+    pub stages: Arc<dyn Fn() -> Vec<StageStats> + Send + Sync>,
+}
+
+/// What handlers share.
+pub(super) struct App {
+    pub intake: Arc<dyn Intake>,
+    pub engine: Arc<Engine>,
+    pub limits: Limits,
+    pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    pub stages: Arc<dyn Fn() -> Vec<StageStats> + Send + Sync>,
+    pub meters: Meters,
+    pub lines: LineCaches,
+}
+
+/// Listens from [`Server::bind`] on.
+pub struct Server {
+    listener: TcpListener,
+    router: Router,
+}
+
+impl Server {
+    pub async fn bind(address: &str, parts: ServerParts) -> std::io::Result<Server> {
+        let listener = TcpListener::bind(address).await?;
+        let app = Arc::new(App {
+            intake: parts.intake,
+            engine: parts.engine,
+            limits: parts.limits,
+            now: parts.now,
+            stages: parts.stages,
+            meters: Meters::default(),
+            lines: LineCaches::default(),
+        });
+        let router = Router::new()
+            .route("/write", post(write::lines))
+            .route("/api/v2/write", post(write::lines))
+            .route("/api/v3/write_lp", post(write::lines))
+            .route("/api/performance", post(write::performance))
+            .route("/api/v1/events", post(write::performance))
+            .route("/api/v1/sql", any(sql::sql))
+            .route("/api/v1/stats", get(about::stats))
+            .route("/metrics", get(about::metrics))
+            .route("/health", get(about::health))
+            .route("/ready", get(about::health))
+            .fallback(unknown)
+            // Handlers bound bodies themselves, after decompression.
+            .layer(DefaultBodyLimit::disable())
+            .with_state(app);
+        Ok(Server { listener, router })
+    }
+
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `stop` is done, then finishes the requests under way.
+    pub async fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
+        axum::serve(self.listener, self.router).with_graceful_shutdown(stop).await
+    }
+}
+
+async fn unknown(uri: Uri) -> ApiError {
+    let paths = "/write, /api/v2/write, /api/v3/write_lp, /api/performance, /api/v1/sql, /api/v1/stats, /metrics, /health";
+    ApiError::new(StatusCode::NOT_FOUND, format!("there is nothing at {}: there are {paths}", uri.path()))
+}

@@ -1,0 +1,118 @@
+//! `POST /write` and its relatives: line protocol, and the seeds' JSON.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+
+use super::body;
+use super::error::ApiError;
+use super::server::App;
+use crate::ingest::line_protocol::{LineCache, LineOptions, Precision, read_lines};
+use crate::ingest::{Gather, ReadError, TimeBounds, read_performance};
+
+/// What the write endpoints of InfluxDB's versions take. Names of buckets and users are accepted and left.
+#[derive(Deserialize)]
+pub(super) struct WriteQuery {
+    precision: Option<String>,
+    db: Option<String>,
+}
+
+pub(super) async fn lines(
+    State(app): State<Arc<App>>,
+    Query(query): Query<WriteQuery>,
+    headers: HeaderMap,
+    content: Body,
+) -> Result<Response, ApiError> {
+    let precision = match query.precision.as_deref() {
+        None | Some("") => Precision::Nanos,
+        Some(name) => Precision::of_name(name).ok_or_else(|| {
+            let error = format!("precision `{name}` is not known: write ns, us, ms or s");
+            ApiError::new(StatusCode::BAD_REQUEST, error)
+        })?,
+    };
+    let cache = app.lines.of(query.db.as_deref().unwrap_or(""));
+    off_thread(&app, headers, content, move |app, text| {
+        let now = (app.now)();
+        let mut gather = Gather::new(&*app.intake, bounds(app));
+        let read = read_lines(&text, 1, LineOptions { precision, now }, &cache, &mut gather);
+        let flushed = read.and_then(|report| gather.flush().map(|()| report));
+        app.meters.samples.fetch_add(gather.accepted(), Ordering::Relaxed);
+        let report = flushed?;
+        app.meters.lines.fetch_add(report.lines, Ordering::Relaxed);
+        app.meters.text_fields.fetch_add(report.text_fields, Ordering::Relaxed);
+        finish(app, gather)
+    })
+    .await
+}
+
+pub(super) async fn performance(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    content: Body,
+) -> Result<Response, ApiError> {
+    off_thread(&app, headers, content, |app, text| {
+        let mut gather = Gather::new(&*app.intake, bounds(app));
+        let read = read_performance(&text, (app.now)(), &mut gather);
+        read.map_err(|error| match error {
+            ReadError::Refused(refusal) => refusal.into(),
+            other => ApiError::new(StatusCode::BAD_REQUEST, other.to_string()),
+        })?;
+        gather.flush()?;
+        app.meters.samples.fetch_add(gather.accepted(), Ordering::Relaxed);
+        finish(app, gather)
+    })
+    .await
+}
+
+fn bounds(app: &App) -> TimeBounds {
+    TimeBounds::new((app.now)(), app.limits.future, app.limits.retention)
+}
+
+fn finish(app: &App, gather: Gather<'_>) -> Result<Response, ApiError> {
+    let accepted = gather.accepted();
+    app.meters.refused_lines.fetch_add(gather.faults.count, Ordering::Relaxed);
+    if gather.faults.count > 0 {
+        return Err(ApiError::refused(gather.faults, accepted));
+    }
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+async fn off_thread(
+    app: &Arc<App>,
+    headers: HeaderMap,
+    content: Body,
+    work: impl FnOnce(&App, Bytes) -> Result<Response, ApiError> + Send + 'static,
+) -> Result<Response, ApiError> {
+    let limit = app.limits.body;
+    let content = body::whole(content, limit).await?;
+    let app = app.clone();
+    let done = tokio::task::spawn_blocking(move || work(&app, body::plain(content, &headers, limit)?));
+    done.await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a write failed");
+        Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "the write failed: see the server's log"))
+    })
+}
+
+/// Line caches by database: a database is a label of its series.
+#[derive(Default)]
+pub(super) struct LineCaches {
+    by_database: std::sync::Mutex<std::collections::HashMap<String, Arc<LineCache>>>,
+}
+
+impl LineCaches {
+    fn of(&self, database: &str) -> Arc<LineCache> {
+        let mut caches = self.by_database.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(cache) = caches.get(database) {
+            return cache.clone();
+        }
+        let labels = if database.is_empty() { Vec::new() } else { vec![("db".to_owned(), database.to_owned())] };
+        let cache = Arc::new(LineCache::with_labels(labels));
+        caches.insert(database.to_owned(), cache.clone());
+        cache
+    }
+}
