@@ -25,7 +25,9 @@ impl Collecting {
             let mut due = world.clock.elapsed();
             loop {
                 gather.set_bounds(bounds());
-                let collected = collector.collect(world.clock.now(), &mut gather).and_then(|()| gather.flush());
+                // Whole milliseconds: finer times say nothing and take room.
+                let now = world.clock.now().floor(1_000_000);
+                let collected = collector.collect(now, &mut gather).and_then(|()| gather.flush());
                 if let Err(refusal) = collected {
                     tracing::warn!(%refusal, "a pass of the system collector was lost");
                 }

@@ -156,7 +156,7 @@ impl Settings {
                 faults.push(ConfigFault { file: file.to_owned(), line, error: format!("{key}: {remedy}") });
             }
         };
-        check(self.store.head >= ByteSize::mib(1), "head", "write at least 1MB, as in head = \"96MB\"");
+        check(self.store.head >= ByteSize::mib(1), "head", "write at least 1MB, as in head = \"48MB\"");
         check(self.store.segment >= ByteSize::mib(1), "segment", "write at least 1MB, as in segment = \"512MB\"");
         check(self.ingest.body_max >= ByteSize::kib(1), "body_max", "write at least 1KB, as in body_max = \"64MB\"");
         check(self.query.memory >= ByteSize::mib(16), "memory", "write at least 16MB, as in memory = \"256MB\"");

@@ -212,6 +212,21 @@ impl Episode {
     }
 }
 
+/// Two decimals of a score say all there is to say.
+fn rounded(score: f64) -> f64 {
+    (score * 100.0).round() / 100.0
+}
+
+/// What is expected is an estimate: six digits of it are kept.
+fn six_digits(estimate: f64) -> f64 {
+    if estimate == 0.0 || !estimate.is_finite() {
+        return estimate;
+    }
+    let shift = 10_f64.powi(5 - estimate.abs().log10().floor() as i32);
+    let short = (estimate * shift).round() / shift;
+    if short.is_finite() { short } else { estimate }
+}
+
 fn rows(done: &[(u32, Episode)], method: Method) -> RecordBatch {
     let times = |of: fn(&Episode) -> i64| -> ArrayRef {
         let times = TimestampNanosecondArray::from_iter_values(done.iter().map(|(_, episode)| of(episode)));
@@ -227,8 +242,8 @@ fn rows(done: &[(u32, Episode)], method: Method) -> RecordBatch {
         times(|episode| episode.end),
         times(|episode| episode.peak),
         numbers(|episode| episode.value),
-        numbers(|episode| episode.expected),
-        numbers(|episode| episode.score),
+        numbers(|episode| six_digits(episode.expected)),
+        numbers(|episode| rounded(episode.score)),
         Arc::new(UInt64Array::from_iter_values(done.iter().map(|(_, episode)| episode.samples))),
     ];
     RecordBatch::try_new(Table::Anomalies.schema(), columns).expect("columns are of the table's schema")

@@ -4,16 +4,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, MapBuilder, MapFieldNames, RecordBatch, StringBuilder, StringDictionaryBuilder, UInt32Array,
+    ArrayRef, AsArray, MapBuilder, MapFieldNames, RecordBatch, StringBuilder, StringDictionaryBuilder, UInt32Array,
 };
-use arrow::compute::{concat_batches, lexsort_to_indices, take_record_batch};
-use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef};
+use arrow::compute::{cast, concat_batches, lexsort_to_indices, take_record_batch};
+use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef, TimeUnit, TimestampNanosecondType};
 use arrow::row::{RowConverter, SortField};
 use hashbrown::HashMap;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::properties::WriterProperties;
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
 
 use super::error::DiskContext;
 use super::file::{FileSink, Source};
@@ -58,25 +59,65 @@ fn rows(batch: &RecordBatch, columns: usize) -> Result<arrow::row::Rows, StoreEr
     Ok(RowConverter::new(fields)?.convert_columns(leading)?)
 }
 
-/// Writes a table's rows as one Parquet file.
+/// Writes a table's rows as one Parquet file. Times are kept in the coarsest unit that loses nothing.
 pub(super) fn write_rows(file: Arc<dyn FileAppend>, batch: &RecordBatch) -> Result<SegmentStats, StoreError> {
-    let level = ZstdLevel::try_new(6)?;
-    let properties = WriterProperties::builder()
+    let (first, last) = time_range(batch);
+    let batch = with_times_in(batch, coarsest_unit(batch))?;
+    let level = ZstdLevel::try_new(9)?;
+    let mut properties = WriterProperties::builder()
         .set_created_by(concat!("plimsoll ", env!("CARGO_PKG_VERSION")).to_owned())
         .set_compression(Compression::ZSTD(level))
-        .build();
-    let mut writer = ArrowWriter::try_new(FileSink::new(file), batch.schema(), Some(properties))?;
-    writer.write(batch)?;
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_offset_index_disabled(true);
+    for field in batch.schema().fields() {
+        let path = ColumnPath::from(field.name().as_str());
+        if field.data_type().is_integer() || matches!(field.data_type(), DataType::Timestamp(..)) {
+            properties = properties
+                .set_column_dictionary_enabled(path.clone(), false)
+                .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
+        }
+    }
+    let mut writer = ArrowWriter::try_new(FileSink::new(file), batch.schema(), Some(properties.build()))?;
+    writer.write(&batch)?;
     writer.finish()?;
     let (bytes, digest) = writer.inner_mut().finish().map_err(parquet::errors::ParquetError::from)?;
-    let (first, last) = time_range(batch);
     Ok(SegmentStats { rows: batch.num_rows() as u64, bytes, first, last, digest })
 }
 
+fn coarsest_unit(batch: &RecordBatch) -> TimeUnit {
+    let times = batch.columns().iter().filter_map(|column| column.as_primitive_opt::<TimestampNanosecondType>());
+    let whole = |nanos: i64| times.clone().all(|column| column.values().iter().all(|time| time % nanos == 0));
+    if whole(1_000_000) {
+        TimeUnit::Millisecond
+    } else if whole(1_000) {
+        TimeUnit::Microsecond
+    } else {
+        TimeUnit::Nanosecond
+    }
+}
+
+/// The batch with all its times cast to `unit`.
+fn with_times_in(batch: &RecordBatch, unit: TimeUnit) -> Result<RecordBatch, StoreError> {
+    let mut fields = Vec::new();
+    let mut columns = Vec::new();
+    for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+        match field.data_type() {
+            DataType::Timestamp(_, zone) => {
+                let wanted = DataType::Timestamp(unit, zone.clone());
+                columns.push(cast(column, &wanted)?);
+                fields.push(field.as_ref().clone().with_data_type(wanted));
+            }
+            _ => {
+                columns.push(column.clone());
+                fields.push(field.as_ref().clone());
+            }
+        }
+    }
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+}
+
 fn time_range(batch: &RecordBatch) -> (i64, i64) {
-    use arrow::array::AsArray;
     use arrow::compute::kernels::aggregate::{max, min};
-    use arrow::datatypes::TimestampNanosecondType;
     let times = batch.column_by_name("time").and_then(|column| column.as_primitive_opt::<TimestampNanosecondType>());
     let range = times.and_then(|times| Some((min(times)?, max(times)?)));
     range.unwrap_or((0, 0))
@@ -87,7 +128,7 @@ pub(super) fn read_rows(disk: &dyn Disk, dir: &Path, record: &SegmentRecord) -> 
     let path = dir.join(&record.path);
     let file = disk.open(&path).at("open", &path)?;
     let reader = ParquetRecordBatchReaderBuilder::try_new(Source::new(file))?.build()?;
-    Ok(reader.collect::<Result<_, _>>()?)
+    reader.map(|batch| with_times_in(&batch?, TimeUnit::Nanosecond)).collect()
 }
 
 /// `series` UInt32, `metric`, `labels` Map<Utf8, Utf8>, `kind`, `unit`, `help`: what readers outside join on.
@@ -147,7 +188,7 @@ pub(super) fn sorted(batch: &RecordBatch, columns: usize) -> Result<RecordBatch,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{AsArray, Float64Array, TimestampNanosecondArray, UInt64Array};
+    use arrow::array::{Float64Array, TimestampNanosecondArray, UInt64Array};
     use arrow::datatypes::Float64Type;
 
     fn pairs(window: i64, found: &[(u32, u32, f64)]) -> RecordBatch {

@@ -9,13 +9,13 @@ use arrow::array::RecordBatch;
 
 use super::derived::{latest, series_rows, write_rows};
 use super::error::DiskContext;
-use super::head::{Head, sorted};
+use super::head::{Column, Head};
 use super::segment::{Segment, SegmentStats, SegmentWriter, TimeUnit};
 use super::store::unpoisoned;
 use super::wal::{WalWriter, wal_files};
 use super::{Store, StoreError};
 use crate::catalog::{Commit, SegmentRecord, TableName};
-use crate::model::{Sample, SeriesId, Span, Table, Timestamp};
+use crate::model::{Sample, Span, Table, Timestamp};
 use crate::world::FileAppend;
 
 /// A head taken out of the stream of writes, and the state of the stages at that place.
@@ -137,18 +137,19 @@ impl Store {
     /// One segment for each month that the head touches.
     fn write_head(&self, head: &Head, flush: u64) -> Result<Vec<SegmentRecord>, StoreError> {
         let Some((first, last)) = head.time_range() else { return Ok(Vec::new()) };
-        let mut series: Vec<_> = head.ids().map(|id| (self.registry().def(id), id)).collect();
+        let mut series: Vec<_> = head.filled().map(|(id, column)| (self.registry().def(id), id, column)).collect();
         series.sort_unstable_by(|a, b| (&a.0.metric, a.1).cmp(&(&b.0.metric, b.1)));
 
         if first.month() == last.month() {
-            let unit = series.iter().fold(TimeUnit::Millis, |unit, (_, id)| unit.fit(head.column(*id)));
+            let unit = series.iter().fold(TimeUnit::Millis, |unit, (_, _, column)| unit.fit(column.samples()));
             return Ok(vec![self.write_samples(&first.month(), unit, flush, |writer| {
-                series.iter().try_for_each(|(def, id)| writer.add(&def.metric, *id, &sorted(head.column(*id), Span::ALL)))
+                let all = |column: &Column| column.sorted(usize::MAX, Span::ALL);
+                series.iter().try_for_each(|(def, id, column)| writer.add(&def.metric, *id, &all(column)))
             })?]);
         }
         let mut months: BTreeMap<String, Vec<(usize, Vec<Sample>)>> = BTreeMap::new();
-        for (place, (_, id)) in series.iter().enumerate() {
-            for (month, samples) in by_month(sorted(head.column(*id), Span::ALL)) {
+        for (place, (_, _, column)) in series.iter().enumerate() {
+            for (month, samples) in by_month(column.sorted(usize::MAX, Span::ALL)) {
                 months.entry(month).or_default().push((place, samples));
             }
         }
@@ -156,7 +157,7 @@ impl Store {
             let unit = parts.iter().fold(TimeUnit::Millis, |unit, (_, samples)| unit.fit(samples));
             self.write_samples(&month, unit, flush, |writer| {
                 parts.iter().try_for_each(|(place, samples)| {
-                    let (def, id): &(_, SeriesId) = &series[*place];
+                    let (def, id, _) = &series[*place];
                     writer.add(&def.metric, *id, samples)
                 })
             })

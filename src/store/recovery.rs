@@ -143,6 +143,10 @@ fn replay(
             })?;
             head.append(&frame.batch);
         }
+        if reader.frames == 0 {
+            disk.remove(&path).at("remove", &path)?;
+            continue;
+        }
         if let Some(tear) = &reader.tear {
             tracing::warn!(path = %path.display(), offset = tear.offset, reason = tear.reason, "a log ends early");
             disk.truncate(&path, reader.offset()).at("truncate", &path)?;

@@ -8,7 +8,7 @@ use arrow::compute::concat_batches;
 
 use super::compaction::merge;
 use super::derived::{latest, read_rows};
-use super::head::{Head, sorted};
+use super::head::Head;
 use super::segment::Cursor;
 use super::store::{View, unpoisoned};
 use super::StoreError;
@@ -122,15 +122,17 @@ impl HeadView {
     fn samples(&self, series: SeriesId, span: Span) -> Vec<Sample> {
         match self.length(series) {
             0 => Vec::new(),
-            length => sorted(&unpoisoned(self.head.read()).column(series)[..length], span),
+            length => {
+                let head = unpoisoned(self.head.read());
+                head.column(series).map_or_else(Vec::new, |column| column.sorted(length, span))
+            }
         }
     }
 
     fn time_range(&self, series: SeriesId) -> Option<(Timestamp, Timestamp)> {
         let length = self.length(series);
         let head = unpoisoned(self.head.read());
-        let times = head.column(series)[..length].iter().map(|sample| (sample.time, sample.time));
-        times.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+        head.column(series)?.time_range(length)
     }
 }
 

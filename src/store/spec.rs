@@ -35,7 +35,7 @@ impl Default for StoreSpec {
     fn default() -> Self {
         StoreSpec {
             sync: Sync::Interval,
-            head_bytes: 96 << 20,
+            head_bytes: 48 << 20,
             head_age: Duration::from_secs(3600),
             segment_bytes: 512 << 20,
             retention: None,

@@ -147,13 +147,15 @@ pub(super) struct Tear {
 pub(super) struct WalReader {
     file: Arc<dyn crate::world::FileRead>,
     offset: u64,
+    /// Whole frames read so far.
+    pub frames: u64,
     pub tear: Option<Tear>,
 }
 
 impl WalReader {
     pub fn open(disk: &dyn Disk, path: &Path) -> io::Result<Self> {
         let file = disk.open(path)?;
-        let mut reader = WalReader { file, offset: 0, tear: None };
+        let mut reader = WalReader { file, offset: 0, frames: 0, tear: None };
         match reader.bytes(MAGIC.len()) {
             Some(magic) if magic == MAGIC => {}
             _ => reader.tear = Some(Tear { offset: 0, reason: "no log file's head" }),
@@ -198,7 +200,10 @@ impl Iterator for WalReader {
             return self.torn(start, "checksum is wrong");
         }
         match decode(&payload) {
-            Some(frame) => Some(frame),
+            Some(frame) => {
+                self.frames += 1;
+                Some(frame)
+            }
             None => self.torn(start, "a frame that does not decode"),
         }
     }

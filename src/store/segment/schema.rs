@@ -14,7 +14,7 @@ pub(super) const VALUE: usize = 3;
 pub(super) const UNSCALED: usize = 4;
 
 /// Rows a data page holds: what reading one sample costs at most, against the weight of page headers.
-const PAGE_ROWS: usize = 16_384;
+const PAGE_ROWS: usize = 32_768;
 const ZSTD_LEVEL: i32 = 3;
 
 pub(super) fn schema(unit: TimeUnit) -> Result<Arc<Type>, ParquetError> {
