@@ -120,10 +120,11 @@ impl Settings {
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Settings, ConfigFaults> {
         let mut settings: Settings = parse(file, text)?;
+        let mut table: toml::Table = text.parse().unwrap_or_default();
         let mut faults = Vec::new();
         for (name, value) in environment {
             let Some(key) = name.strip_prefix("PLIMSOLL__") else { continue };
-            if let Err(error) = settings.lay_over(text, key, &value) {
+            if let Err(error) = settings.lay_over(&mut table, key, &value) {
                 faults.push(ConfigFault { file: format!("environment variable {name}"), line: 0, error });
             }
         }
@@ -131,20 +132,22 @@ impl Settings {
         if faults.is_empty() { Ok(settings) } else { Err(ConfigFaults(faults)) }
     }
 
-    fn lay_over(&mut self, text: &str, key: &str, value: &str) -> Result<(), String> {
+    /// Sets one key of `table`, which keeps what was laid over before.
+    fn lay_over(&mut self, table: &mut toml::Table, key: &str, value: &str) -> Result<(), String> {
         let Some((section, key)) = key.split_once("__") else {
             return Err("write PLIMSOLL__SECTION__KEY, as in PLIMSOLL__STORE__SYNC".into());
         };
-        let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| error.message().to_owned())?;
+        let mut changed = table.clone();
         let plain = toml::Value::String(value.to_owned());
         let typed = format!("v = {value}").parse::<toml::Table>().ok().and_then(|mut table| table.remove("v"));
-        let section = table
+        let section = changed
             .entry(section.to_lowercase())
             .or_insert_with(|| toml::Value::Table(toml::Table::new()))
             .as_table_mut()
             .ok_or("the section is a value in the file")?;
         section.insert(key.to_lowercase(), typed.unwrap_or(plain));
-        *self = table.try_into().map_err(|error: toml::de::Error| error.message().to_owned())?;
+        *self = changed.clone().try_into().map_err(|error: toml::de::Error| error.message().to_owned())?;
+        *table = changed;
         Ok(())
     }
 
@@ -156,10 +159,10 @@ impl Settings {
                 faults.push(ConfigFault { file: file.to_owned(), line, error: format!("{key}: {remedy}") });
             }
         };
-        check(self.store.head >= ByteSize::mib(1), "head", "write at least 1MB, as in head = \"48MB\"");
-        check(self.store.segment >= ByteSize::mib(1), "segment", "write at least 1MB, as in segment = \"512MB\"");
-        check(self.ingest.body_max >= ByteSize::kib(1), "body_max", "write at least 1KB, as in body_max = \"64MB\"");
-        check(self.query.memory >= ByteSize::mib(16), "memory", "write at least 16MB, as in memory = \"256MB\"");
+        check(self.store.head >= ByteSize::mb(1), "head", "write at least 1MB, as in head = \"48MB\"");
+        check(self.store.segment >= ByteSize::mb(1), "segment", "write at least 1MB, as in segment = \"512MB\"");
+        check(self.ingest.body_max >= ByteSize::kb(1), "body_max", "write at least 1KB, as in body_max = \"64MB\"");
+        check(self.query.memory >= ByteSize::mb(16), "memory", "write at least 16MB, as in memory = \"256MB\"");
         check(
             self.collect.system_interval >= Duration::from_millis(100),
             "system_interval",
@@ -196,6 +199,8 @@ mod tests {
         let text = "[store]\nsync = \"never\"\nretention = \"2d\"\n";
         assert_eq!(told(text, &[]), "Never Some(172800s)");
         assert_eq!(told(text, &[("PLIMSOLL__STORE__SYNC", "always")]), "Always Some(172800s)");
+        let both = [("PLIMSOLL__STORE__SYNC", "always"), ("PLIMSOLL__STORE__RETENTION", "1d")];
+        assert_eq!(told(text, &both), "Always Some(86400s)", "each of them counts");
     }
 
     #[test]

@@ -2,18 +2,37 @@
 
 use std::io::Read;
 
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::{Body, Bytes, HttpBody, to_bytes};
 use axum::http::{HeaderMap, StatusCode, header};
+use futures::StreamExt;
 
 use super::error::ApiError;
 
+/// Bytes of a body too large that are read and thrown away.
+const DISCARDED_MAX: usize = 512 << 20;
+
 /// The whole body. Compressed ones stay so: [`plain`] undoes it, off the async threads.
 pub(super) async fn whole(body: Body, limit: usize) -> Result<Bytes, ApiError> {
+    if body.size_hint().lower() > limit as u64 {
+        discard(body).await;
+        return Err(too_large(limit));
+    }
     to_bytes(body, limit).await.map_err(|error| {
         use std::error::Error;
         let too_long = error.source().is_some_and(|source| source.to_string().contains("length limit exceeded"));
         if too_long { too_large(limit) } else { ApiError::new(StatusCode::BAD_REQUEST, format!("the body breaks off: {error}")) }
     })
+}
+
+/// Reads a body away: many clients look for an answer only when all is sent, and see a broken pipe otherwise.
+async fn discard(body: Body) {
+    let mut left = DISCARDED_MAX;
+    let mut frames = body.into_data_stream();
+    while let Some(Ok(frame)) = frames.next().await
+        && frame.len() <= left
+    {
+        left -= frame.len();
+    }
 }
 
 /// The body without its `Content-Encoding`.

@@ -1,1 +1,13 @@
-//! it
+//! The program as its users meet it: over the command line, over HTTP, after a crash. One binary, so that DataFusion
+//! is linked once.
+//!
+//! `PLIMSOLL_SHARED_DATA` says where the public data sets are (else `../shared/data`; tests that need them are skipped
+//! without). `PLIMSOLL_THOROUGH=1` runs more crashes. `PLIMSOLL_SEED` repeats a run.
+
+mod architecture;
+mod bad_input;
+mod cli;
+mod crash;
+mod http;
+mod import;
+mod support;
