@@ -21,3 +21,7 @@ demo *ARGS:
 # Format the code
 fmt:
     cargo fmt
+
+# Kills the server in mid-load again and again, as the seed says: what was acknowledged must be there, once
+sim SEED:
+    PLIMSOLL_SEED={{ SEED }} PLIMSOLL_THOROUGH=1 cargo test --test it crash -- --nocapture

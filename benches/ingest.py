@@ -31,6 +31,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+sys.dont_write_bytecode = True  # so that a run leaves nothing in the source
+
 import devops
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
@@ -232,10 +234,11 @@ def send(load, port):
             told = answer.read()
             if answer.will_close:
                 raise RuntimeError(f"the server closed the connection with {answer.status}")
-            if answer.status in (429, 503):
+            later = answer.headers.get("Retry-After")
+            if answer.status in (429, 503) and later:
                 with lock:
                     sent.held += 1
-                time.sleep(float(answer.headers.get("Retry-After", "0.2")))
+                time.sleep(float(later))
                 continue
             if answer.status // 100 != 2:
                 raise RuntimeError(f"/write answered {answer.status}: {told[:300].decode(errors='replace')}")
@@ -376,8 +379,8 @@ def measure(system, load, folder):
         "cpu_load": cpu_load,
         "cpu_settled": cpu_settled,
         "cpu_all": cpu_all,
-        "rate_load": load.samples / cpu_load,
-        "rate_settled": load.samples / cpu_settled,
+        "rate_load": load.samples / max(cpu_load, 1 / TICKS_A_SECOND),
+        "rate_settled": load.samples / max(cpu_settled, 1 / TICKS_A_SECOND),
         "rate_all": load.samples / cpu_all,
         "answer_p50": answers[len(answers) // 2] * 1e3,
         "answer_p99": answers[len(answers) * 99 // 100] * 1e3,

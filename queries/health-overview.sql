@@ -3,11 +3,12 @@
 SELECT count(*) AS series, count(DISTINCT metric) AS metrics, min(first) AS first, max(last) AS last
 FROM system.series;
 
--- title: Machine: percentages over the whole recording
-SELECT metric, coalesce(max(series), '') AS example,
-       min(min) AS lowest, sum(sum) / sum(count) AS mean, max(max) AS highest
-FROM rollups
-WHERE metric LIKE '%percent'
+-- title: Percentages over the last hour of data
+SELECT metric, count(*) AS samples, min(value) AS lowest, avg(value) AS mean,
+       approx_percentile_cont(value, 0.95) AS p95, max(value) AS highest
+FROM metrics
+WHERE metric LIKE '%percent%'
+  AND time > (SELECT max(last) FROM system.series WHERE metric LIKE '%percent%') - INTERVAL '1 hour'
 GROUP BY metric
 ORDER BY highest DESC, metric
 LIMIT 20;

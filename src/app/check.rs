@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::cli::Global;
 use super::report::{REPORTS, sections};
-use crate::config::{ConfigFault, ConfigFaults, DEFAULT_PIPELINE, Settings, read_pipeline};
+use crate::config::{ConfigFault, ConfigFaults, DEFAULT_PIPELINE, Settings, read_pipeline, read_pipelines};
 
 #[derive(Args)]
 pub(super) struct CheckArgs {
@@ -50,13 +50,17 @@ fn check_text(file: &str, text: &str) -> Vec<ConfigFault> {
     if file.ends_with(".sql") {
         return check_report(file, text);
     }
-    let is_pipeline = text.lines().any(|line| line.trim_start().starts_with("[[stages]]") || line.starts_with("stages"));
-    let outcome = if is_pipeline {
-        read_pipeline(file, text).map(|_| ())
-    } else {
-        Settings::read(file, text, std::iter::empty()).map(|_| ())
-    };
-    outcome.err().unwrap_or_default().0
+    let first_key = |line: &str| line.split(['=', ' ']).next().is_some_and(|key| ["name", "stages"].contains(&key));
+    if text.lines().any(|line| line.starts_with("[[stages]]") || first_key(line)) {
+        return read_pipeline(file, text).err().unwrap_or_default().0;
+    }
+    match Settings::read(file, text, std::iter::empty()) {
+        Err(faults) => faults.0,
+        Ok(settings) => {
+            let pipelines = read_pipelines(&settings.pipelines, |path| std::fs::read_to_string(path));
+            pipelines.err().unwrap_or_default().0
+        }
+    }
 }
 
 /// Parses each statement. Whether the tables are there only a store can tell.

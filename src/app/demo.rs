@@ -1,5 +1,6 @@
 //! `demo`: the sample recording, the default pipeline, the report. Needs nothing.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -11,7 +12,7 @@ use super::print::Printer;
 use super::report::{REPORTS, run, sections};
 use super::serve;
 use super::source::Source;
-use crate::ingest::{Gather, TimeBounds};
+use crate::ingest::{CsvMapping, Gather, TimeBounds};
 use crate::store::ParquetInput;
 
 /// A machine that compiles and takes load, every 2 s; `data/README.md` says how it was made.
@@ -29,9 +30,14 @@ pub(super) struct DemoArgs {
 
 pub(super) fn demo(global: &Global, args: &DemoArgs, printer: &mut Printer) -> anyhow::Result<()> {
     let folder = Folder::new(&std::env::temp_dir());
-    let node = Node::open_at(&folder.0, settings(global)?)?;
+    let node = Node::open_to_write(&folder.0, settings(global)?)?;
     let samples = load(&node)?;
-    println!("plimsoll {}: {samples} samples of the sample recording are in {}", env!("CARGO_PKG_VERSION"), folder.0.display());
+    let version = env!("CARGO_PKG_VERSION");
+    let mut out = std::io::stdout();
+    writeln!(
+        out,
+        "plimsoll {version}: {samples} samples of the sample recording, in a store of their own that ends with this run"
+    )?;
     let source = Source::of(node)?;
     for (_, text) in REPORTS {
         run(&source, &sections(text, &Default::default())?, printer)?;
@@ -40,14 +46,15 @@ pub(super) fn demo(global: &Global, args: &DemoArgs, printer: &mut Printer) -> a
     printer.title("Memory, the ten minutes after the recording (percent, 95 % interval)")?;
     let (schema, batches) = source.sql(forecast)?;
     printer.rows(&schema, &batches)?;
-    println!(
+    writeln!(
+        out,
         "\nTry next:\n  \
          plimsoll import FILE…                        your own metrics: CSV, line protocol, Prometheus text, NDJSON, Parquet\n  \
          plimsoll sql \"SELECT * FROM metrics LIMIT 5\"  SQL over them; without a statement, type them\n  \
          plimsoll report                              the reports there are\n  \
          plimsoll serve                               take metrics over HTTP, and this machine's own\n  \
          plimsoll demo --serve                        this recording, left up for questions"
-    );
+    )?;
     let Source::Here { node, .. } = source else { return Ok(()) };
     if args.serve { serve::run(*node, &args.listen) } else { node.close() }
 }
@@ -55,7 +62,7 @@ pub(super) fn demo(global: &Global, args: &DemoArgs, printer: &mut Printer) -> a
 fn load(node: &Node) -> anyhow::Result<u64> {
     let bounds = TimeBounds::new(node.world.clock.now(), node.settings.ingest.future_max, None);
     let mut gather = Gather::new(&*node.door, bounds);
-    read_parquet(ParquetInput::of_bytes(RECORDING)?, None, &mut gather)?;
+    read_parquet(ParquetInput::of_bytes(RECORDING)?, &CsvMapping::default(), "recording", &mut gather)?;
     gather.flush()?;
     // So that the stages say what they have found.
     node.store.flush()?;

@@ -1,5 +1,6 @@
 //! `export`: metrics or the rows of a query, as files that are there whole or not at all.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -16,7 +17,7 @@ pub(super) struct ExportArgs {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Metrics to write, a file each
-    #[arg(long = "metric", value_name = "M", required_unless_present = "query", num_args = 1..)]
+    #[arg(long = "metric", value_name = "M", num_args = 1..)]
     metrics: Vec<String>,
     /// Write the rows of this statement instead
     #[arg(long, value_name = "SQL", conflicts_with = "metrics")]
@@ -55,6 +56,9 @@ impl FileFormat {
 }
 
 pub(super) fn export(global: &Global, args: &ExportArgs) -> anyhow::Result<()> {
+    if args.metrics.is_empty() && args.query.is_none() {
+        return Err(WrongUsage("say what to export: --metric NAME… or --query SQL".into()).into());
+    }
     let source = Source::open(global)?;
     let statements = statements(&source, args)?;
     std::fs::create_dir_all(&args.out).with_context(|| format!("cannot create {}", args.out.display()))?;
@@ -80,7 +84,10 @@ pub(super) fn export(global: &Global, args: &ExportArgs) -> anyhow::Result<()> {
 fn texts(batches: &[RecordBatch]) -> Vec<String> {
     let text = |batch: &RecordBatch| {
         let column = arrow::compute::cast(batch.column(0), &arrow::datatypes::DataType::Utf8);
-        column.map_or_else(|_| Vec::new(), |column| column.as_string::<i32>().iter().flatten().map(str::to_owned).collect())
+        column.map_or_else(
+            |_| Vec::new(),
+            |column| column.as_string::<i32>().iter().flatten().map(str::to_owned).collect(),
+        )
     };
     batches.iter().flat_map(text).collect()
 }
@@ -92,7 +99,9 @@ fn statements(source: &Source, args: &ExportArgs) -> anyhow::Result<Vec<(String,
     }
     let known = texts(&source.sql("SELECT DISTINCT metric FROM system.series")?.1);
     if let Some(unknown) = args.metrics.iter().find(|metric| !known.contains(metric)) {
-        let told = format!("there is no metric `{unknown}`: `plimsoll sql \"SELECT DISTINCT metric FROM system.series\"` lists them");
+        let told = format!(
+            "there is no metric `{unknown}`: `plimsoll sql \"SELECT DISTINCT metric FROM system.series\"` lists them"
+        );
         return Err(WrongUsage(told).into());
     }
     let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
@@ -104,15 +113,21 @@ fn statements(source: &Source, args: &ExportArgs) -> anyhow::Result<Vec<(String,
     if let [metric] = &args.metrics[..] {
         return Ok(vec![(format!("{metric}-wide"), series_as_columns(source, metric, &quoted, &literal)?)]);
     }
-    let columns = args.metrics.iter().map(|metric| {
-        format!("max(CASE WHEN metric = {} THEN value END) AS {}", literal(metric), quoted(metric))
-    });
+    let columns = args
+        .metrics
+        .iter()
+        .map(|metric| format!("max(CASE WHEN metric = {} THEN value END) AS {}", literal(metric), quoted(metric)));
     let columns = columns.collect::<Vec<_>>().join(", ");
     let all = args.metrics.iter().map(|metric| literal(metric)).collect::<Vec<_>>().join(", ");
     let labels = source.sql(&format!("SELECT * FROM metrics WHERE metric IN ({all}) LIMIT 0"))?.0;
-    let labels = labels.fields().iter().map(|field| field.name()).filter(|name| !["metric", "time", "value"].contains(&name.as_str()));
+    let labels = labels
+        .fields()
+        .iter()
+        .map(|field| field.name())
+        .filter(|name| !["metric", "time", "value"].contains(&name.as_str()));
     let keys = std::iter::once("time".to_owned()).chain(labels.map(|name| quoted(name))).collect::<Vec<_>>().join(", ");
-    let statement = format!("SELECT {keys}, {columns} FROM metrics WHERE metric IN ({all}) GROUP BY {keys} ORDER BY time");
+    let statement =
+        format!("SELECT {keys}, {columns} FROM metrics WHERE metric IN ({all}) GROUP BY {keys} ORDER BY time");
     Ok(vec![("wide".to_owned(), statement)])
 }
 
@@ -132,7 +147,8 @@ fn series_as_columns(
     let (_, batches) = source.sql(&format!("SELECT DISTINCT {keys} FROM {} ORDER BY {keys}", quoted(metric)))?;
     let mut columns = Vec::new();
     for batch in &batches {
-        let texts = batch.columns().iter().map(|column| arrow::compute::cast(column, &arrow::datatypes::DataType::Utf8));
+        let texts =
+            batch.columns().iter().map(|column| arrow::compute::cast(column, &arrow::datatypes::DataType::Utf8));
         let texts = texts.collect::<Result<Vec<_>, _>>()?;
         for row in 0..batch.num_rows() {
             let value = |column: &arrow::array::ArrayRef| {
@@ -157,11 +173,13 @@ fn series_as_columns(
 fn write(source: &Source, args: &ExportArgs, name: &str, statement: &str) -> anyhow::Result<()> {
     let (schema, batches) = source.sql(statement)?;
     let (format, ending) = args.file_format.output();
-    let safe: String =
-        name.chars().map(|letter| if letter.is_alphanumeric() || "-_.".contains(letter) { letter } else { '_' }).collect();
+    let safe: String = name
+        .chars()
+        .map(|letter| if letter.is_alphanumeric() || "-_.".contains(letter) { letter } else { '_' })
+        .collect();
     let path = args.out.join(format!("{safe}.{ending}"));
     whole_file(&path, &render(format, &schema, &batches)?)?;
-    println!("{}", path.display());
+    writeln!(std::io::stdout(), "{}", path.display())?;
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, TimeUnit, TimestampNanosecondType};
 use clap::Args;
@@ -11,11 +11,9 @@ use indicatif::ProgressBar;
 
 use super::cli::{Global, WrongUsage};
 use super::input;
-use super::node::Node;
+use super::node::{Node, settings};
 use crate::ingest::line_protocol::{LineCache, LineOptions, Precision, read_lines};
-use crate::ingest::{
-    Compression, CsvMapping, Format, Gather, TimeBounds, read_csv, read_ndjson, read_prometheus,
-};
+use crate::ingest::{Compression, CsvMapping, Format, Gather, TimeBounds, read_csv, read_ndjson, read_prometheus};
 use crate::model::{SeriesId, Timestamp};
 use crate::store::{ParquetInput, Store};
 use crate::world::RealDisk;
@@ -55,17 +53,19 @@ pub(super) struct Imported {
 
 pub(super) fn import(global: &Global, args: &ImportArgs) -> anyhow::Result<()> {
     if global.url.is_some() {
-        return Err(WrongUsage("import writes to a data directory: send files to a server's /write instead".into()).into());
+        return Err(
+            WrongUsage("import writes to a data directory: send files to a server's /write instead".into()).into()
+        );
     }
     let plans = args.files.iter().map(|file| plan(file, args)).collect::<anyhow::Result<Vec<_>>>()?;
-    let node = Node::open(global)?;
+    let node = Node::open_to_write(&global.data, settings(global)?)?;
     let before = distinct(&node.store)?;
     let bytes = args.files.iter().filter_map(|file| std::fs::metadata(file).ok()).map(|meta| meta.len()).sum();
     let bar = input::progress(bytes);
     let mut total = Imported::default();
     for plan in &plans {
         bar.set_message(plan.file.clone());
-        let of_file = import_file(&node, plan, args, &bar).with_context(|| format!("cannot import {}", plan.file))?;
+        let of_file = import_file(&node, plan, &bar).with_context(|| format!("cannot import {}", plan.file))?;
         total.rows += of_file.rows;
         total.samples += of_file.samples;
         total.refused += of_file.refused;
@@ -128,10 +128,19 @@ fn plan(file: &str, args: &ImportArgs) -> anyhow::Result<Plan> {
         None => match by_name {
             Some((format, _)) => format,
             None => {
-                return Err(WrongUsage(format!("the name of {file} does not tell its format: write --from csv or another")).into());
+                return Err(WrongUsage(format!(
+                    "the name of {file} does not tell its format: write --from csv or another"
+                ))
+                .into());
             }
         },
     };
+    let mapped = args.metric.is_some() || !args.labels.is_empty() || args.value.is_some() || args.time.is_some();
+    if mapped && !matches!(format, Format::Csv | Format::Parquet) {
+        let error =
+            format!("--time, --value, --metric and --label map the columns of CSV and Parquet: {file} is {format}");
+        return Err(WrongUsage(error).into());
+    }
     let name = |path: Option<&Path>| {
         let name = path.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
         name.unwrap_or_default()
@@ -157,14 +166,14 @@ fn plan(file: &str, args: &ImportArgs) -> anyhow::Result<Plan> {
     Ok(Plan { file: file.to_owned(), format, compression, mapping, stem, precision })
 }
 
-fn import_file(node: &Node, plan: &Plan, args: &ImportArgs, bar: &ProgressBar) -> anyhow::Result<Imported> {
+fn import_file(node: &Node, plan: &Plan, bar: &ProgressBar) -> anyhow::Result<Imported> {
     let now = node.world.clock.now();
     let bounds = TimeBounds::new(now, node.settings.ingest.future_max, node.settings.store.retention);
     let mut gather = Gather::new(&*node.door, bounds);
     let rows = if plan.format == Format::Parquet {
         let input = ParquetInput::open(&RealDisk, Path::new(&plan.file))?;
         let rows = input.rows;
-        read_parquet(input, args.time.as_deref(), &mut gather)?;
+        read_parquet(input, &plan.mapping, &plan.stem, &mut gather)?;
         bar.inc(std::fs::metadata(&plan.file).map_or(0, |meta| meta.len()));
         rows
     } else {
@@ -210,42 +219,67 @@ fn read_line_protocol(
     }
 }
 
-/// Reads rows of `metric`, `labels` (JSON or a map) or a column a label, `time` and `value`.
-pub(super) fn read_parquet(input: ParquetInput, time: Option<&str>, gather: &mut Gather<'_>) -> anyhow::Result<()> {
+/// Reads rows of time and value, a `metric` (else the mapping's, else `fallback_metric`), `labels` as JSON or a map, and
+/// a column a label.
+pub(super) fn read_parquet(
+    input: ParquetInput,
+    mapping: &CsvMapping,
+    fallback_metric: &str,
+    gather: &mut Gather<'_>,
+) -> anyhow::Result<()> {
     let names: Vec<String> = input.schema.fields().iter().map(|field| field.name().clone()).collect();
-    let time = match time {
-        Some(name) => name,
-        None => ["time", "timestamp", "ts"].into_iter().find(|name| names.iter().any(|n| n == name)).unwrap_or("time"),
+    let has = |name: &str| names.iter().any(|known| known == name);
+    let found = ["time", "timestamp", "ts"].into_iter().find(|name| has(name)).unwrap_or("time");
+    let columns = Columns {
+        time: mapping.time.as_deref().unwrap_or(found),
+        value: mapping.value.as_deref().unwrap_or("value"),
+        metric: mapping.metric.as_deref().unwrap_or(fallback_metric),
+        labels: &mapping.labels,
     };
-    for needed in [time, "metric", "value"] {
-        if !names.iter().any(|name| name == needed) {
-            bail!("there is no column `{needed}`: it has {} (name the time's with --time)", names.join(", "));
+    for needed in [columns.time, columns.value] {
+        if !has(needed) {
+            bail!("there is no column `{needed}`: it has {} (--time and --value name them)", names.join(", "));
         }
     }
     let mut row = 0;
     for batch in input {
-        read_batch(&batch?, time, row, gather)?;
-        row = row.saturating_add(1);
+        let batch = batch?;
+        read_batch(&batch, &columns, row, gather)?;
+        row += batch.num_rows() as u64;
     }
     Ok(())
 }
 
-fn read_batch(batch: &RecordBatch, time: &str, batch_number: u64, gather: &mut Gather<'_>) -> anyhow::Result<()> {
+struct Columns<'c> {
+    time: &'c str,
+    value: &'c str,
+    /// Where there is no column `metric`.
+    metric: &'c str,
+    labels: &'c [(String, String)],
+}
+
+type Pairs = Vec<(String, String)>;
+
+fn read_batch(
+    batch: &RecordBatch,
+    columns: &Columns<'_>,
+    first_row: u64,
+    gather: &mut Gather<'_>,
+) -> anyhow::Result<()> {
     let stamp = DataType::Timestamp(TimeUnit::Nanosecond, None);
     let column = |name: &str| batch.column_by_name(name).with_context(|| format!("there is no column `{name}`"));
-    let times = cast(column(time)?, &stamp)?;
+    let times = cast(column(columns.time)?, &stamp)?;
     let times = times.as_primitive::<TimestampNanosecondType>();
-    let values = cast(column("value")?, &DataType::Float64)?;
+    let values = cast(column(columns.value)?, &DataType::Float64)?;
     let values = values.as_primitive::<Float64Type>();
-    let metrics = cast(column("metric")?, &DataType::Utf8)?;
-    let metrics = metrics.as_string::<i32>();
+    let metrics = batch.column_by_name("metric").map(|metrics| cast(metrics, &DataType::Utf8)).transpose()?;
     let mut texts = Vec::new();
-    let mut json = None;
+    let mut nested = None;
     for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
         match field.name().as_str() {
-            "metric" | "value" => {}
-            name if name == time => {}
-            "labels" => json = Some(cast(column, &DataType::Utf8).context("the column `labels` is no text (JSON)")?),
+            "metric" => {}
+            name if name == columns.time || name == columns.value => {}
+            "labels" => nested = Some(label_sets(column)?),
             name => {
                 if let Ok(text) = cast(column, &DataType::Utf8) {
                     texts.push((name.to_owned(), text));
@@ -253,29 +287,58 @@ fn read_batch(batch: &RecordBatch, time: &str, batch_number: u64, gather: &mut G
             }
         }
     }
-    let mut parsed: hashbrown::HashMap<String, Vec<(String, String)>> = hashbrown::HashMap::new();
     for row in 0..batch.num_rows() {
-        if times.is_null(row) || values.is_null(row) || metrics.is_null(row) {
+        if times.is_null(row) || values.is_null(row) {
             continue;
         }
+        let metric = match &metrics {
+            Some(metrics) if metrics.is_null(row) => continue,
+            Some(metrics) => metrics.as_string::<i32>().value(row),
+            None => columns.metric,
+        };
         let mut labels: Vec<(&str, &str)> = texts
             .iter()
             .map(|(name, text)| (name.as_str(), text.as_string::<i32>()))
             .filter(|(_, text)| text.is_valid(row))
             .map(|(name, text)| (name, text.value(row)))
             .collect();
-        if let Some(json) = &json {
-            let text = json.as_string::<i32>().value(row);
-            if !parsed.contains_key(text) {
-                let all: std::collections::BTreeMap<String, String> =
-                    serde_json::from_str(text).with_context(|| format!("labels `{text}` are no JSON object of texts"))?;
-                parsed.insert(text.to_owned(), all.into_iter().collect());
-            }
-            labels.extend(parsed[text].iter().map(|(name, value)| (name.as_str(), value.as_str())));
-        }
-        let line = batch_number * 65_536 + row as u64 + 1;
-        let time = Timestamp::from_nanos(times.value(row));
-        gather.sample(line, metrics.value(row), &labels, None, time, values.value(row))?;
+        let pairs = nested.as_ref().map_or(&[][..], |(sets, keys)| sets[keys[row]].as_slice());
+        labels.extend(pairs.iter().chain(columns.labels).map(|(name, value)| (name.as_str(), value.as_str())));
+        let line = first_row + row as u64 + 1;
+        gather.sample(line, metric, &labels, None, Timestamp::from_nanos(times.value(row)), values.value(row))?;
     }
     Ok(())
+}
+
+/// The different sets of labels of a column of maps or of JSON objects, and which one each row has.
+fn label_sets(column: &ArrayRef) -> anyhow::Result<(Vec<Pairs>, Vec<usize>)> {
+    if let Some(maps) = column.as_map_opt() {
+        let pairs = |row: usize| -> anyhow::Result<Pairs> {
+            let entries = maps.value(row);
+            let (keys, values) = (cast(entries.column(0), &DataType::Utf8)?, cast(entries.column(1), &DataType::Utf8)?);
+            let (keys, values) = (keys.as_string::<i32>(), values.as_string::<i32>());
+            let both = keys.iter().zip(values).filter_map(|(key, value)| Some((key?.to_owned(), value?.to_owned())));
+            Ok(both.collect())
+        };
+        let sets = (0..maps.len()).map(pairs).collect::<anyhow::Result<Vec<_>>>()?;
+        return Ok((sets, (0..maps.len()).collect()));
+    }
+    let texts = cast(column, &DataType::Utf8).context("the column `labels` is neither a map nor text (JSON)")?;
+    let texts = texts.as_string::<i32>();
+    let (mut sets, mut keys, mut known) = (Vec::new(), Vec::new(), hashbrown::HashMap::new());
+    for row in 0..texts.len() {
+        let text = if texts.is_null(row) { "{}" } else { texts.value(row) };
+        let key = match known.get(text) {
+            Some(&key) => key,
+            None => {
+                let all: std::collections::BTreeMap<String, String> = serde_json::from_str(text)
+                    .with_context(|| format!("labels `{text}` are no JSON object of texts"))?;
+                sets.push(all.into_iter().collect());
+                known.insert(text, sets.len() - 1);
+                sets.len() - 1
+            }
+        };
+        keys.push(key);
+    }
+    Ok((sets, keys))
 }

@@ -20,19 +20,14 @@ pub(super) fn progress(bytes: u64) -> ProgressBar {
 
 /// Opens a file, `-` being stdin; what is read of it moves the bar.
 pub(super) fn open(path: &str, compression: Compression, bar: &ProgressBar) -> std::io::Result<Box<dyn BufRead>> {
-    let raw: Box<dyn Read> = if path == "-" {
-        Box::new(std::io::stdin())
-    } else {
-        Box::new(bar.wrap_read(File::open(Path::new(path))?))
-    };
+    let raw: Box<dyn Read> =
+        if path == "-" { Box::new(std::io::stdin()) } else { Box::new(bar.wrap_read(File::open(Path::new(path))?)) };
     Ok(match compression {
         Compression::None => Box::new(BufReader::with_capacity(1 << 18, raw)),
         Compression::Gzip => {
             let plain = flate2::read::MultiGzDecoder::new(BufReader::with_capacity(1 << 16, raw));
             Box::new(BufReader::with_capacity(1 << 18, plain))
         }
-        Compression::Zstd => {
-            Box::new(BufReader::with_capacity(1 << 18, zstd::stream::read::Decoder::new(raw)?))
-        }
+        Compression::Zstd => Box::new(BufReader::with_capacity(1 << 18, zstd::stream::read::Decoder::new(raw)?)),
     })
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray, UInt64Array};
 
-use super::cli::Global;
+use super::cli::{Global, WrongUsage};
 use crate::config::{Settings, read_pipelines};
 use crate::flow::StageStats;
 use crate::query::{Engine, SystemTable};
@@ -39,23 +39,39 @@ pub(super) fn settings(global: &Global) -> anyhow::Result<Settings> {
 }
 
 impl Node {
-    /// Opens the data directory that the command line names.
+    /// Opens the data directory that the command line names to ask it. Nothing of it is changed.
+    ///
+    /// # Errors
+    /// There must be one.
     pub fn open(global: &Global) -> anyhow::Result<Node> {
-        Self::open_at(&global.data, settings(global)?)
+        if !global.data.join("catalog").exists() {
+            let dir = global.data.display();
+            return Err(WrongUsage(format!(
+                "there is no store in {dir}: `import` or `serve` makes one, --data names another"
+            ))
+            .into());
+        }
+        Self::assemble(&global.data, settings(global)?)
     }
 
-    pub fn open_at(dir: &Path, settings: Settings) -> anyhow::Result<Node> {
+    /// Opens or makes it to write to it.
+    pub fn open_to_write(dir: &Path, settings: Settings) -> anyhow::Result<Node> {
+        let mut node = Self::assemble(dir, settings)?;
+        node.keeper = Some(Keeper::start(&node.store).context("cannot start the store's keeper")?);
+        Ok(node)
+    }
+
+    fn assemble(dir: &Path, settings: Settings) -> anyhow::Result<Node> {
         let world = World::real();
         let pipelines = read_pipelines(&settings.pipelines, |file| std::fs::read_to_string(file))?;
         let store = Arc::new(Store::open(world.clone(), dir, settings.store_spec())?);
         let pipelines = Pipelines::attach(&store, pipelines)?;
-        let keeper = Keeper::start(store.clone()).context("cannot start the store's keeper")?;
         let told = pipelines.clone();
         let stages = SystemTable { name: "pipelines", rows: Arc::new(move || stage_rows(&told.stats())) };
         let memory = usize::try_from(settings.query.memory.as_u64()).unwrap_or(usize::MAX);
         let engine = Arc::new(Engine::new(store.clone(), vec![stages], memory)?);
         let door = Arc::new(Door::new(store.clone()));
-        Ok(Node { world, settings, store, pipelines, engine, door, keeper: Some(keeper) })
+        Ok(Node { world, settings, store, pipelines, engine, door, keeper: None })
     }
 
     /// Writes all that is in memory to segments and stops the threads.
@@ -75,12 +91,10 @@ impl Drop for Node {
 }
 
 fn stage_rows(stages: &[StageStats]) -> RecordBatch {
-    let text = |of: fn(&StageStats) -> &str| -> ArrayRef {
-        Arc::new(StringArray::from_iter_values(stages.iter().map(of)))
-    };
-    let number = |of: fn(&StageStats) -> u64| -> ArrayRef {
-        Arc::new(UInt64Array::from_iter_values(stages.iter().map(of)))
-    };
+    let text =
+        |of: fn(&StageStats) -> &str| -> ArrayRef { Arc::new(StringArray::from_iter_values(stages.iter().map(of))) };
+    let number =
+        |of: fn(&StageStats) -> u64| -> ArrayRef { Arc::new(UInt64Array::from_iter_values(stages.iter().map(of))) };
     let busy: ArrayRef = Arc::new(Float64Array::from_iter_values(stages.iter().map(|stage| stage.busy_seconds)));
     let failed: ArrayRef = Arc::new(stages.iter().map(|stage| Some(stage.failed)).collect::<BooleanArray>());
     RecordBatch::try_from_iter([

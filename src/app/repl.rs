@@ -2,9 +2,9 @@
 
 use rustyline::completion::{Completer, Pair};
 use rustyline::error::ReadlineError;
-use rustyline::history::DefaultHistory;
 use rustyline::highlight::Highlighter;
 use rustyline::hint::Hinter;
+use rustyline::history::DefaultHistory;
 use rustyline::validate::Validator;
 use rustyline::{Context, Editor, Helper};
 
@@ -36,8 +36,22 @@ impl Completer for Names {
 }
 
 const KEYWORDS: [&str; 16] = [
-    "SELECT ", "FROM ", "WHERE ", "GROUP BY ", "ORDER BY ", "LIMIT ", "date_bin(", "INTERVAL ", "count(", "avg(",
-    "min(", "max(", "forecast(", "capacity_eta(", "system.series", "system.segments",
+    "SELECT ",
+    "FROM ",
+    "WHERE ",
+    "GROUP BY ",
+    "ORDER BY ",
+    "LIMIT ",
+    "date_bin(",
+    "INTERVAL ",
+    "count(",
+    "avg(",
+    "min(",
+    "max(",
+    "forecast(",
+    "capacity_eta(",
+    "system.series",
+    "system.segments",
 ];
 
 pub(super) fn repl(source: &Source, printer: &mut Printer) -> anyhow::Result<()> {

@@ -7,6 +7,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::Path;
 
 use anyhow::Context;
@@ -36,7 +37,8 @@ pub(super) struct ReportArgs {
 pub(super) fn report(global: &Global, args: &ReportArgs, printer: &mut Printer) -> anyhow::Result<()> {
     let Some(name) = &args.name else {
         for (name, text) in REPORTS {
-            println!("{name:<20}{}", text.lines().next().unwrap_or_default().trim_start_matches("-- "));
+            let about = text.lines().next().unwrap_or_default().trim_start_matches("-- ");
+            writeln!(std::io::stdout(), "{name:<20}{about}")?;
         }
         return Ok(());
     };

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::cli::Global;
 use super::collect::Collecting;
-use super::node::Node;
+use super::node::{Node, settings};
 use crate::serve::{Limits, Server, ServerParts};
 
 #[derive(Args)]
@@ -18,7 +18,7 @@ pub(super) struct ServeArgs {
 }
 
 pub(super) fn serve(global: &Global, args: &ServeArgs) -> anyhow::Result<()> {
-    run(Node::open(global)?, &args.listen)
+    run(Node::open_to_write(&global.data, settings(global)?)?, &args.listen)
 }
 
 /// Serves a node until the process is told to stop, then closes it.
@@ -41,9 +41,9 @@ pub(super) fn run(node: Node, listen: &str) -> anyhow::Result<()> {
     runtime.block_on(async {
         let server = Server::bind(listen, parts).await.with_context(|| format!("cannot listen on {listen}"))?;
         let collect = &node.settings.collect;
-        let collecting = collect.system.then(|| {
-            Collecting::start(node.world.clone(), node.door.clone(), collect.system_interval, limits.future)
-        });
+        let collecting = collect
+            .system
+            .then(|| Collecting::start(node.world.clone(), node.door.clone(), collect.system_interval, limits.future));
         let collecting = collecting.transpose().context("cannot start the system collector")?;
         eprintln!("plimsoll listens on http://{} and keeps {}", server.address()?, node.store.dir().display());
         server.run(told_to_stop()).await?;

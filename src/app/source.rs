@@ -53,7 +53,9 @@ pub(super) struct SqlArgs {
 pub(super) fn sql(global: &Global, args: &SqlArgs, printer: &mut Printer) -> anyhow::Result<()> {
     let text = match (&args.statement, &args.file) {
         (Some(statement), _) => statement.clone(),
-        (None, Some(file)) => std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?,
+        (None, Some(file)) => {
+            std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?
+        }
         (None, None) if std::io::stdin().is_terminal() => return repl::repl(&Source::open(global)?, printer),
         (None, None) => {
             let mut text = String::new();

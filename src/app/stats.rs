@@ -30,7 +30,7 @@ pub(super) fn stats(global: &Global, printer: &mut Printer) -> anyhow::Result<()
         stats.samples_in_memory,
         if samples > 0 { format!(": {:.3} bytes a sample", whole as f64 / samples as f64) } else { String::new() }
     );
-    node.close()
+    Ok(())
 }
 
 fn rows(stats: &StoreStats, whole: u64) -> anyhow::Result<RecordBatch> {
@@ -71,6 +71,7 @@ pub(super) fn compact(global: &Global) -> anyhow::Result<()> {
     }
     let node = Node::open(global)?;
     node.store.flush()?;
+    node.store.drop_expired()?;
     let merges = node.store.compact()?;
     eprintln!("{merges} merges");
     node.close()

@@ -27,6 +27,8 @@ pub const FORMAT: u64 = 1;
 
 const SERIES_BLOCK: usize = 4096;
 
+type SeriesBlocks = Vec<(u32, Vec<u8>)>;
+
 /// What goes wrong with the catalog.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
@@ -47,6 +49,9 @@ pub struct Commit {
     pub wal_floor: Option<u64>,
     /// Name of the file with the stages' state as of `wal_floor`.
     pub checkpoint: Option<String>,
+    /// Series below this number are made durable with it. Only those that files for readers outside name, too: sources
+    /// go on adding series meanwhile.
+    pub series: usize,
 }
 
 /// The catalog, open.
@@ -111,9 +116,9 @@ impl Catalog {
         Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
-    /// Makes `commit` and every series of the registry durable, together.
+    /// Makes `commit` durable, the series it names among it: all of it together.
     pub fn commit(&self, commit: &Commit) -> Result<(), CatalogError> {
-        let (blocks, len) = self.new_series_blocks()?;
+        let (blocks, len) = self.new_series_blocks(commit.series)?;
         let added: Vec<(u64, Vec<u8>)> = commit
             .add
             .iter()
@@ -147,8 +152,9 @@ impl Catalog {
         Ok(())
     }
 
-    fn new_series_blocks(&self) -> Result<(Vec<(u32, Vec<u8>)>, usize), CatalogError> {
-        let (from, len) = (self.registry.committed(), self.registry.len());
+    fn new_series_blocks(&self, to: usize) -> Result<(SeriesBlocks, usize), CatalogError> {
+        let from = self.registry.committed();
+        let len = to.max(from);
         let blocks = (from..len).step_by(SERIES_BLOCK).map(|first| {
             let last = len.min(first + SERIES_BLOCK);
             let mut plain = Vec::new();
@@ -198,10 +204,13 @@ mod tests {
         {
             let catalog = Catalog::open(dir.path(), &world).unwrap();
             (0..5000).for_each(|n| assert_eq!(catalog.registry().intern(def(n)), SeriesId(n)));
-            catalog.commit(&Commit { wal_floor: Some(7), ..Commit::default() }).unwrap();
+            catalog.commit(&Commit { wal_floor: Some(7), series: 5000, ..Commit::default() }).unwrap();
             catalog.registry().intern(def(5000));
-            catalog.commit(&Commit { checkpoint: Some("c".into()), ..Commit::default() }).unwrap();
             catalog.registry().intern(def(5001));
+            catalog.commit(&Commit { series: 5001, ..Commit::default() }).unwrap();
+            // One that names no series adds none and takes none back.
+            catalog.commit(&Commit { checkpoint: Some("c".into()), ..Commit::default() }).unwrap();
+            assert_eq!(catalog.registry().committed(), 5001);
         }
         let catalog = Catalog::open(dir.path(), &world).unwrap();
         assert_eq!(catalog.registry().len(), 5001);

@@ -1,6 +1,7 @@
 //! Faults of configuration files, with the line they stand in.
 
 use std::fmt;
+use std::ops::Range;
 
 use serde::de::DeserializeOwned;
 
@@ -38,34 +39,57 @@ impl fmt::Display for ConfigFaults {
 
 impl std::error::Error for ConfigFaults {}
 
-/// Faults shown of one file; after so many the rest follow from the first.
+/// Faults told of one file; after so many the rest follow from the first.
 const FAULTS_MAX: usize = 50;
 
-/// Reads a TOML text. The parser stops at the first fault; so that all are told at once, the line of each is blanked
-/// and the text read again.
-pub(super) fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, ConfigFaults> {
-    let mut faults = Vec::new();
-    let mut text = text.to_owned();
-    loop {
+/// Reads a TOML text: what could be made of it, and its faults. The parser stops at the first fault; so that all are
+/// told at once, `suspect` names the part of the text to blank around each, and the text is read again.
+pub(super) fn parse<T: DeserializeOwned>(
+    file: &str,
+    text: &str,
+    suspect: impl Fn(&str, usize) -> Range<usize>,
+) -> (Option<T>, Vec<ConfigFault>) {
+    let (mut faults, mut text) = (Vec::new(), text.to_owned());
+    while faults.len() < FAULTS_MAX {
         let error = match toml::from_str::<T>(&text) {
-            Ok(value) if faults.is_empty() => return Ok(value),
-            Ok(_) => return Err(ConfigFaults(faults)),
+            Ok(value) => return (Some(value), faults),
             Err(error) => error,
         };
-        let start = error.span().map_or(0, |span| span.start.min(text.len()));
-        let line = error.span().map_or(0, |_| text[..start].matches('\n').count() + 1);
-        faults.push(ConfigFault { file: file.to_owned(), line, error: error.message().replace('\n', " ") });
-        let from = text[..start].rfind('\n').map_or(0, |at| at + 1);
-        let to = text[start..].find('\n').map_or(text.len(), |at| start + at);
-        let blank = error.span().is_none() || text[from..to].trim().is_empty() || text[from..to].starts_with('[');
-        if blank || faults.len() == FAULTS_MAX {
-            return Err(ConfigFaults(faults));
+        let Some(span) = error.span() else {
+            faults.push(ConfigFault { file: file.to_owned(), line: 0, error: error.message().replace('\n', " ") });
+            break;
+        };
+        let start = span.start.min(text.len());
+        // What is missing may be what was blanked.
+        if faults.is_empty() || !error.message().starts_with("missing field") {
+            let line = text[..start].matches('\n').count() + 1;
+            faults.push(ConfigFault { file: file.to_owned(), line, error: error.message().replace('\n', " ") });
         }
-        text.replace_range(from..to, "");
+        let range = suspect(&text, start);
+        let blank: String = text[range.clone()].chars().filter(|&letter| letter == '\n').collect();
+        if text[range.clone()].trim().is_empty() {
+            break;
+        }
+        text.replace_range(range, &blank);
     }
+    (None, faults)
 }
 
-/// The line in which `needle` first stands, from 1; 0 where it does not.
-pub(super) fn line_of(text: &str, needle: &str) -> usize {
-    text.find(needle).map_or(0, |at| text[..at].matches('\n').count() + 1)
+/// The line around `at`.
+pub(super) fn line_around(text: &str, at: usize) -> Range<usize> {
+    let from = text[..at].rfind('\n').map_or(0, |end| end + 1);
+    let to = text[at..].find('\n').map_or(text.len(), |end| at + end);
+    from..to
+}
+
+/// The line from `from` on in which `needle` first stands as a word of its own, from 1; 0 where it does not.
+pub(super) fn line_of(text: &str, from: usize, needle: &str) -> usize {
+    let part_of_word = |letter: char| letter.is_alphanumeric() || letter == '_' || letter == '-';
+    let alone = |at: usize| {
+        let before = text[..at].chars().next_back().is_some_and(part_of_word);
+        let after = text[at + needle.len()..].chars().next().is_some_and(part_of_word);
+        !before && !after
+    };
+    let places = text[from..].match_indices(needle).map(|(at, _)| from + at);
+    places.into_iter().find(|&at| alone(at)).map_or(0, |at| text[..at].matches('\n').count() + 1)
 }

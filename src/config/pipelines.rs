@@ -1,6 +1,8 @@
 //! Pipeline files: parsed and checked.
 
-use super::faults::{ConfigFault, ConfigFaults, line_of, parse};
+use std::ops::Range;
+
+use super::faults::{ConfigFault, ConfigFaults, line_around, line_of, parse};
 use super::settings::PipelineSettings;
 use crate::stages::PipelineSpec;
 
@@ -12,13 +14,36 @@ pub const DEFAULT_PIPELINE: &str = include_str!("../../pipelines/default.toml");
 /// # Errors
 /// Every fault at once, with its line.
 pub fn read_pipeline(file: &str, text: &str) -> Result<PipelineSpec, ConfigFaults> {
-    let spec: PipelineSpec = parse(file, text)?;
-    let faults: Vec<ConfigFault> = spec
-        .faults()
-        .into_iter()
-        .map(|fault| ConfigFault { file: file.to_owned(), line: line_of(text, &fault.at), error: fault.error })
-        .collect();
+    // A stage that does not read is left out whole, and so are faults that only its absence makes.
+    let (spec, mut faults) = parse::<PipelineSpec>(file, text, |text, at| {
+        let stages = stages(text);
+        let stage = stages.iter().find(|stage| stage.contains(&at));
+        stage.map_or_else(|| line_around(text, at), Clone::clone)
+    });
+    let Some(spec) = spec else { return Err(ConfigFaults(faults)) };
+    let unread: Vec<usize> = faults.iter().map(|fault| fault.line).collect();
+    let is_read = |stage: &Range<usize>| {
+        let lines = line_at(text, stage.start)..=line_at(text, stage.end);
+        !unread.iter().any(|line| lines.contains(line))
+    };
+    let starts: Vec<usize> = stages(text).into_iter().filter(is_read).map(|stage| stage.start).collect();
+    for fault in spec.faults().into_iter().filter(|fault| unread.is_empty() || !fault.of_absence) {
+        let from = fault.stage.and_then(|stage| starts.get(stage).copied()).unwrap_or(0);
+        faults.push(ConfigFault { file: file.to_owned(), line: line_of(text, from, &fault.at), error: fault.error });
+    }
+    faults.sort_by_key(|fault| fault.line);
     if faults.is_empty() { Ok(spec) } else { Err(ConfigFaults(faults)) }
+}
+
+fn line_at(text: &str, at: usize) -> usize {
+    text[..at].matches('\n').count() + 1
+}
+
+/// Where each `[[stages]]` begins and ends.
+fn stages(text: &str) -> Vec<Range<usize>> {
+    let starts: Vec<usize> = text.match_indices("[[stages]]").map(|(at, _)| at).collect();
+    let ends = starts.iter().skip(1).copied().chain([text.len()]);
+    starts.iter().copied().zip(ends).map(|(start, end)| start..text[..end].trim_end().len().max(start)).collect()
 }
 
 /// All pipelines that the settings ask for; `read` gives a file's text.
@@ -44,7 +69,7 @@ pub fn read_pipelines(
                 Err(of_file) => faults.extend(of_file.0),
                 Ok(spec) if specs.iter().any(|other| other.name == spec.name) => faults.push(ConfigFault {
                     file: file.clone(),
-                    line: line_of(&text, &spec.name),
+                    line: line_of(&text, 0, &spec.name),
                     error: format!("another pipeline is named `{}`: rename one", spec.name),
                 }),
                 Ok(spec) => specs.push(spec),
@@ -81,9 +106,15 @@ mod tests {
             ),
             (
                 "name = \"p\"\nshards = 2\n[[stages]]\nname = \"a\"\napply.correlate = { threshold = 2.0 }\n",
-                "p.toml:4: stage `a`: threshold = 2 cannot be",
+                "p.toml:5: stage `a`: threshold = 2 cannot be",
             ),
         ];
+        let two = "name = \"p\"\n[[stages]]\nname = \"a\"\napply.window = { evry = \"1h\" }\n\
+                   [[stages]]\nname = \"b\"\nfrom = \"a\"\napply.anomaly = { threshold = -1.0 }\n";
+        let told: Vec<String> = read_pipeline("p.toml", two).unwrap_err().0.iter().map(ToString::to_string).collect();
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[0].starts_with("p.toml:4: unknown field"), "{told:?}");
+        assert!(told[1].starts_with("p.toml:8: stage `b`: threshold"), "{told:?}");
         for (text, told) in cases {
             let faults = read_pipeline("p.toml", text).unwrap_err().to_string();
             assert!(faults.contains(told), "{faults}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::Deserialize;
 
-use super::faults::{ConfigFault, ConfigFaults, parse};
+use super::faults::{ConfigFault, ConfigFaults, line_around, line_of, parse};
 use crate::store::{StoreSpec, Sync};
 
 /// All settings. A key can be set in the file, as `PLIMSOLL__SECTION__KEY` in the environment, or by a flag; the later
@@ -119,9 +119,9 @@ impl Settings {
         text: &str,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Settings, ConfigFaults> {
-        let mut settings: Settings = parse(file, text)?;
+        let (settings, mut faults) = parse::<Settings>(file, text, line_around);
+        let Some(mut settings) = settings else { return Err(ConfigFaults(faults)) };
         let mut table: toml::Table = text.parse().unwrap_or_default();
-        let mut faults = Vec::new();
         for (name, value) in environment {
             let Some(key) = name.strip_prefix("PLIMSOLL__") else { continue };
             if let Err(error) = settings.lay_over(&mut table, key, &value) {
@@ -129,6 +129,7 @@ impl Settings {
             }
         }
         faults.extend(settings.faults(file, text));
+        faults.sort_by_key(|fault| fault.line);
         if faults.is_empty() { Ok(settings) } else { Err(ConfigFaults(faults)) }
     }
 
@@ -155,7 +156,7 @@ impl Settings {
         let mut faults = Vec::new();
         let mut check = |ok: bool, key: &str, remedy: &str| {
             if !ok {
-                let line = super::faults::line_of(text, key);
+                let line = line_of(text, 0, key);
                 faults.push(ConfigFault { file: file.to_owned(), line, error: format!("{key}: {remedy}") });
             }
         };
@@ -209,7 +210,8 @@ mod tests {
         let lines: Vec<&str> = told.lines().collect();
         assert!(lines[0].starts_with("p.toml:2: unknown field `sink`"), "{told}");
         assert!(lines[1].starts_with("p.toml:3: unknown variant `sometimes`"), "{told}");
-        assert!(lines[2].starts_with("p.toml:6: unknown field `x`"), "{told}");
+        assert!(lines[2].starts_with("p.toml:5: memory: write at least 16MB"), "{told}");
+        assert!(lines[3].starts_with("p.toml:6: unknown field `x`"), "{told}");
     }
 
     #[test]

@@ -122,12 +122,7 @@ impl Graph {
                     tracing::warn!(stage = key, "the state of the last run does not fit: it starts afresh");
                 }
                 let meter = Arc::new(Meter::default());
-                graph.posts.push(Post {
-                    name: node.name.clone(),
-                    shard,
-                    meter: meter.clone(),
-                    queue: queue.clone(),
-                });
+                graph.posts.push(Post { name: node.name.clone(), shard, meter: meter.clone(), queue: queue.clone() });
                 let work = Work {
                     key,
                     world: world.clone(),

@@ -13,6 +13,9 @@ const BATCH_SAMPLES: usize = 65_536;
 /// Faults whose text is kept; the rest are counted.
 const FAULTS_KEPT: usize = 20;
 
+/// 1971-01-01, in nanoseconds since the epoch.
+const EARLIEST: i64 = 31_536_000_000_000_000;
+
 /// One refused line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Fault {
@@ -45,10 +48,11 @@ pub struct TimeBounds {
 }
 
 impl TimeBounds {
-    /// From 1970, or `retention` ago where there is one, to `future` from `now`.
+    /// From 1971 (times before it are nearly always seconds or milliseconds taken for nanoseconds), or `retention` ago
+    /// where that is later, to `future` from `now`.
     pub fn new(now: Timestamp, future: Duration, retention: Option<Duration>) -> Self {
         let nanos = |d: Duration| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX);
-        let earliest = retention.map_or(0, |kept| now.nanos().saturating_sub(nanos(kept)).max(0));
+        let earliest = retention.map_or(EARLIEST, |kept| now.nanos().saturating_sub(nanos(kept)).max(EARLIEST));
         TimeBounds { earliest: Timestamp::from_nanos(earliest), latest: now.plus(nanos(future)) }
     }
 

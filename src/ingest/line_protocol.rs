@@ -40,6 +40,17 @@ impl Precision {
         }
     }
 
+    const fn name(self) -> &'static str {
+        match self {
+            Precision::Nanos => "nanoseconds",
+            Precision::Micros => "microseconds",
+            Precision::Millis => "milliseconds",
+            Precision::Seconds => "seconds",
+            Precision::Minutes => "minutes",
+            Precision::Hours => "hours",
+        }
+    }
+
     const fn nanos(self) -> i64 {
         match self {
             Precision::Nanos => 1,
@@ -244,13 +255,7 @@ impl LineReader<'_> {
     }
 
     /// The series of a field that was not where it was expected.
-    fn series(
-        &mut self,
-        head: &[u8],
-        name: &[u8],
-        known: &[Field],
-        gather: &mut Gather<'_>,
-    ) -> Result<SeriesId, Stop> {
+    fn series(&mut self, head: &[u8], name: &[u8], known: &[Field], gather: &mut Gather<'_>) -> Result<SeriesId, Stop> {
         let fresh = self.new.get(head).map_or(known, |fields| fields.as_slice());
         if let Some(field) = fresh.iter().find(|field| &*field.name == name) {
             return Ok(field.series);
@@ -307,9 +312,9 @@ impl LineReader<'_> {
         match nanos {
             Some(nanos) => Ok(Timestamp::from_nanos(if negative { -nanos } else { nanos })),
             None => fault(format!(
-                "time `{}` is no whole number that fits: times are in {:?} here, `precision` says otherwise",
+                "time `{}` is no whole number that fits: times are in {} here, `precision` changes that",
                 String::from_utf8_lossy(text),
-                self.options.precision
+                self.options.precision.name()
             )),
         }
     }
@@ -475,14 +480,14 @@ mod tests {
 
     fn read_into(recorder: &Recorder, text: &str, cache: &LineCache) -> (Vec<String>, Vec<String>, LineReport) {
         let now = Timestamp::from_millis(1_700_000_000_000);
-        let bounds = TimeBounds::new(now, std::time::Duration::from_secs(3600), None);
+        let bounds = TimeBounds { earliest: Timestamp::from_nanos(0), latest: now.plus(3_600_000_000_000) };
         let mut gather = Gather::new(recorder, bounds);
         let options = LineOptions { precision: Precision::Nanos, now };
         let report = read_lines(text.as_bytes(), 1, options, cache, &mut gather).unwrap();
         gather.flush().unwrap();
         let faults = gather.faults.first.iter().map(|fault| format!("{}: {}", fault.line, fault.error)).collect();
         let samples = recorder.samples().into_iter();
-        (samples.map(|(series, time, value)| format!("{series} {} {value}", time)).collect(), faults, report)
+        (samples.map(|(series, time, value)| format!("{series} {time} {value}")).collect(), faults, report)
     }
 
     #[test]
@@ -495,7 +500,10 @@ mod tests {
             ("# a comment\n\n  m v=1 1", vec!["m_v 1 1"]),
             ("m s=\"a b, c=1\nd\",v=2 3", vec!["m_v 3 2"]),
             ("m,empty= v=1 1", vec!["m_v 1 1"]),
-            ("m v=9007199254740993i,w=123456789012345678 1", vec!["m_v 1 9007199254740992", "m_w 1 123456789012345680"]),
+            (
+                "m v=9007199254740993i,w=123456789012345678 1",
+                vec!["m_v 1 9007199254740992", "m_w 1 123456789012345680"],
+            ),
         ];
         for (text, samples) in cases {
             assert_eq!(read(text, &LineCache::default()).0, samples, "{text}");
@@ -526,7 +534,10 @@ mod tests {
         for (line, reason) in bad {
             let (samples, faults, report) = read(&format!("ok v=1 1\n{line}\nok v=2 2"), &LineCache::default());
             assert_eq!(samples, ["ok_v 1 1", "ok_v 2 2"], "{line}");
-            assert!(faults.len() == 1 && faults[0].starts_with("2: ") && faults[0].contains(reason), "{line}: {faults:?}");
+            assert!(
+                faults.len() == 1 && faults[0].starts_with("2: ") && faults[0].contains(reason),
+                "{line}: {faults:?}"
+            );
             assert_eq!(report.lines, 3);
         }
     }

@@ -86,7 +86,7 @@ fn measurement(object: &Value, now: Timestamp) -> Result<Measurement<'_>, String
     for (name, value) in metadata.into_iter().flatten().filter(|(name, _)| !TIME.contains(&name.as_str())) {
         match value {
             Value::Number(number) => {
-                further.extend(number.as_f64().map(|value| (snake_case(&metric_name(name)), value)))
+                further.extend(number.as_f64().map(|value| (snake_case(&metric_name(name)), value)));
             }
             _ => labels.extend(text_of(value).map(|text| (Cow::Owned(label_name(name)), text))),
         }
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn the_seeds_object_is_a_sample() {
+    fn an_object_is_a_sample() {
         let body = br#"{
           "clientId": "user-123", "page": "/dashboard", "component": "ImageGrid", "type": "navigation", "value": 150,
           "metadata": {"userAgent": "Mozilla/5.0...", "timestamp": 1704067200000}

@@ -55,9 +55,10 @@ impl Batch {
 
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (SeriesId, Sample)> + '_ {
         let samples = self.times.iter().zip(&self.values);
-        self.series.iter().zip(samples).map(|(&series, (&time, &value))| {
-            (SeriesId(series), Sample { time: Timestamp::from_nanos(time), value })
-        })
+        self.series
+            .iter()
+            .zip(samples)
+            .map(|(&series, (&time, &value))| (SeriesId(series), Sample { time: Timestamp::from_nanos(time), value }))
     }
 
     /// Earliest and latest time, `None` for an empty batch.

@@ -108,14 +108,9 @@ impl Table {
                 number("score"),
                 count("samples"),
             ],
-            Table::Correlations => vec![
-                time("time"),
-                time("end"),
-                series("series_a"),
-                series("series_b"),
-                number("r"),
-                count("points"),
-            ],
+            Table::Correlations => {
+                vec![time("time"), time("end"), series("series_a"), series("series_b"), number("r"), count("points")]
+            }
             Table::Compressed => vec![series("series"), time("time"), number("value"), number("error")],
         };
         Arc::new(Schema::new(fields))

@@ -10,7 +10,9 @@ pub struct Timestamp(i64);
 
 /// The text is no time that [`Timestamp`] can hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is no time: write RFC 3339 (2026-01-31T12:00:00Z), `2026-01-31 12:00:00` in UTC, or a number since 1970 in s, ms, us or ns")]
+#[error(
+    "`{text}` is no time: write RFC 3339 (2026-01-31T12:00:00Z), `2026-01-31 12:00:00` in UTC, or a number since 1970 in s, ms, us or ns"
+)]
 pub struct TimestampError {
     pub text: String,
 }

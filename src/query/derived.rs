@@ -95,7 +95,7 @@ impl TableProvider for DerivedTable {
         };
         let (snapshot, dimension, table) = (self.snapshot.clone(), self.dimension.clone(), self.table);
         let made = schema.clone();
-        let partition = BlockingPartition::new(schema.clone(), move |out| {
+        let partition = BlockingPartition::boxed(schema.clone(), move |out| {
             let rows = snapshot.rows(table).map_err(|error| DataFusionError::External(Box::new(error)))?;
             let columns = made.fields().iter().map(|field| column(&rows, field, &dimension));
             let columns = columns.collect::<Result<Vec<_>>>()?;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemoryCatalogProviderList, CatalogProviderList};
+use datafusion::catalog::{CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList};
 use datafusion::error::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
-use datafusion::execution::SendableRecordBatchStream;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::StreamExt;
 
@@ -37,7 +37,7 @@ pub enum QueryError {
 impl From<DataFusionError> for QueryError {
     fn from(error: DataFusionError) -> Self {
         use DataFusionError as E;
-        let told = error.strip_backtrace();
+        let told = plain(&error.strip_backtrace());
         match error.find_root() {
             E::SQL(..) | E::Plan(_) | E::SchemaError(..) | E::NotImplemented(_) | E::Diagnostic(..) => {
                 QueryError::Statement(told)
@@ -46,6 +46,14 @@ impl From<DataFusionError> for QueryError {
             _ => QueryError::Failed(told),
         }
     }
+}
+
+/// The sentence without the engine's names for kinds of errors.
+fn plain(told: &str) -> String {
+    let kinds = ["SQL error: ParserError(\"", "Execution error: ", "Error during planning: ", "Schema error: "];
+    let kind = kinds.iter().find(|kind| told.starts_with(**kind));
+    let rest = kind.map_or(told, |kind| &told[kind.len()..]);
+    if told.starts_with(kinds[0]) { rest.trim_end_matches("\")").to_owned() } else { rest.to_owned() }
 }
 
 /// Whether a text is a statement, as far as can be told without tables.
@@ -102,17 +110,14 @@ impl Engine {
             .with_create_default_catalog_and_schema(false)
             .with_information_schema(true);
         let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(FairSpillPool::new(memory))).build_arc()?;
-        let base = SessionStateBuilder::new()
-            .with_config(config)
-            .with_runtime_env(runtime)
-            .with_default_features()
-            .build();
+        let base =
+            SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features().build();
         Ok(Engine { store, base, system })
     }
 
     /// Runs one statement over the store as it is now.
     pub async fn query(&self, sql: &str) -> Result<Answer, QueryError> {
-        let context = self.session(self.store.snapshot()).await?;
+        let context = self.session(self.store.snapshot())?;
         let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         let frame = context.sql_with_options(sql, read_only).await?;
         let stream = frame.execute_stream().await?;
@@ -136,7 +141,7 @@ impl Engine {
         self.store.closed()
     }
 
-    async fn session(&self, snapshot: Snapshot) -> Result<SessionContext, QueryError> {
+    fn session(&self, snapshot: Snapshot) -> Result<SessionContext, QueryError> {
         let tables = Arc::new(Tables::new(snapshot.clone()));
         let system = Arc::new(SystemTables::new(snapshot.clone(), self.store.stats(), self.system.clone()));
         let catalog = MemoryCatalogProvider::new();

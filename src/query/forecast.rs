@@ -1,7 +1,7 @@
 //! Table functions over forecasts: `forecast('metric', '30d')` and `capacity_eta('metric', 80.0, '30d')`.
 //!
 //! A series is put on a regular grid first: the smallest usual step (1 s to 1 d) that is not below its own spacing and
-//! makes at most 2,000 points of its history. A metric with `%` in it stands for all that are like it. A third (fourth) argument picks series: `'host=a,region=eu'`.
+//! makes at most 2,016 points of as much history as the horizon needs (four times its length, or 2,016 samples). A metric with `%` in it stands for all that are like it. A third (fourth) argument picks series: `'host=a,region=eu'`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::stats::{Direction, Forecast, ForecastOptions, forecast, ladder_step, 
 use crate::store::Snapshot;
 
 /// Points of history that a forecast learns from.
-const HISTORY_POINTS: usize = 2000;
+const HISTORY_POINTS: usize = 2016;
 /// Steps a forecast may have.
 const STEPS_MAX: i64 = 10_000;
 const DAY: i64 = 86_400_000_000_000;
@@ -72,9 +72,12 @@ impl TableFunctionImpl for ForecastFunction {
             Wants::Eta => {
                 let exprs = args.exprs();
                 let Some(limit) = exprs.get(1).and_then(number) else {
-                    return plan_err!("write capacity_eta('metric', limit, 'horizon'), as in capacity_eta('disk_used_percent', 90, '30d')");
+                    return plan_err!(
+                        "write capacity_eta('metric', limit, 'horizon'), as in capacity_eta('disk_used_percent', 90, '30d')"
+                    );
                 };
-                let others: Vec<Expr> = exprs.iter().enumerate().filter(|(at, _)| *at != 1).map(|(_, e)| e.clone()).collect();
+                let others: Vec<Expr> =
+                    exprs.iter().enumerate().filter(|(at, _)| *at != 1).map(|(_, e)| e.clone()).collect();
                 Request { limit, ..request(&others, self.wants)? }
             }
         };
@@ -182,7 +185,7 @@ impl TableProvider for ForecastTable {
         let columns: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
         let schema: SchemaRef = Arc::new(self.schema.project(&columns)?);
         let (snapshot, request) = (self.snapshot.clone(), self.request.clone());
-        let partition = BlockingPartition::new(schema.clone(), move |out| {
+        let partition = BlockingPartition::boxed(schema.clone(), move |out| {
             for series in matching(&snapshot, &request)? {
                 if let Some(batch) = rows(&snapshot, &request, series)?
                     && !out(batch.project(&columns)?)
@@ -207,9 +210,9 @@ fn matching(snapshot: &Snapshot, request: &Request) -> Result<Vec<SeriesId>> {
             request.metric
         )));
     }
-    let wanted = of_metric.into_iter().filter(|(_, def)| {
-        request.labels.iter().all(|(name, value)| def.labels.get(name) == Some(value))
-    });
+    let wanted = of_metric
+        .into_iter()
+        .filter(|(_, def)| request.labels.iter().all(|(name, value)| def.labels.get(name) == Some(value)));
     Ok(wanted.map(|(id, _)| SeriesId(id as u32)).collect())
 }
 
@@ -227,7 +230,10 @@ fn rows(snapshot: &Snapshot, request: &Request, series: SeriesId) -> Result<Opti
     let times: Vec<i64> = samples.iter().map(|sample| sample.time.nanos()).collect();
     let values: Vec<f64> = samples.iter().map(|sample| sample.value).collect();
     let Some(native) = native_step(&times) else { return Ok(None) };
-    let step = ladder_step(native, times[times.len() - 1] - times[0], HISTORY_POINTS);
+    // What lies far ahead is told from far back in wide steps, what is near from the latest at their own.
+    let all = times[times.len() - 1] - times[0];
+    let near = native.saturating_mul(HISTORY_POINTS as i64).max(request.horizon.saturating_mul(4));
+    let step = ladder_step(native, all.min(near), HISTORY_POINTS);
     let steps = (request.horizon / step).clamp(1, STEPS_MAX) as usize;
     let (start, history) = to_grid(&times, &values, step);
     let def = snapshot.registry().def(series);

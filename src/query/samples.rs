@@ -146,7 +146,8 @@ impl TableProvider for SamplesTable {
             None => self.schema.clone(),
         };
         let share = series.len().div_ceil(state.config().target_partitions().max(1)).max(1);
-        let mut partitions: Vec<_> = series.chunks(share).map(|part| self.partition(part, span, &schema, limit)).collect();
+        let mut partitions: Vec<_> =
+            series.chunks(share).map(|part| self.partition(part, span, &schema, limit)).collect();
         if partitions.is_empty() {
             partitions.push(self.partition(&[], span, &schema, limit));
         }
@@ -177,7 +178,7 @@ impl SamplesTable {
         let columns: Arc<Vec<Column>> = Arc::new(schema.fields().iter().map(column).collect());
         let (snapshot, series, schema) = (self.snapshot.clone(), series.to_vec(), schema.clone());
         let made = schema.clone();
-        BlockingPartition::new(schema, move |out| {
+        BlockingPartition::boxed(schema, move |out| {
             let mut batches = Batches::new(&made, &columns);
             // Rows alone can be counted without being read.
             let only_rows = !columns.iter().any(|column| matches!(column, Column::Time | Column::Value));

@@ -7,9 +7,9 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
-use datafusion::physical_plan::ExecutionPlan;
 
 /// Batches that may wait for their reader.
 const AHEAD: usize = 2;
@@ -23,7 +23,7 @@ pub(super) struct BlockingPartition {
 }
 
 impl BlockingPartition {
-    pub fn new(
+    pub fn boxed(
         schema: SchemaRef,
         make: impl Fn(&mut dyn FnMut(RecordBatch) -> bool) -> Result<()> + Send + Sync + 'static,
     ) -> Arc<dyn PartitionStream> {

@@ -54,10 +54,8 @@ impl Tables {
             .collect();
         let keys = std::iter::once("time".to_owned()).chain(labels).collect::<Vec<_>>().join(", ");
         let metrics = fields.iter().map(metric).collect::<Vec<_>>().join(", ");
-        let sql = format!(
-            "SELECT {keys}, {} FROM metrics WHERE metric IN ({metrics}) GROUP BY {keys}",
-            columns.join(", ")
-        );
+        let sql =
+            format!("SELECT {keys}, {} FROM metrics WHERE metric IN ({metrics}) GROUP BY {keys}", columns.join(", "));
         let plan = context.state().create_logical_plan(&sql).await?;
         Ok(Some(Arc::new(ViewTable::new(plan, Some(sql)))))
     }

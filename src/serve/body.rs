@@ -20,7 +20,11 @@ pub(super) async fn whole(body: Body, limit: usize) -> Result<Bytes, ApiError> {
     to_bytes(body, limit).await.map_err(|error| {
         use std::error::Error;
         let too_long = error.source().is_some_and(|source| source.to_string().contains("length limit exceeded"));
-        if too_long { too_large(limit) } else { ApiError::new(StatusCode::BAD_REQUEST, format!("the body breaks off: {error}")) }
+        if too_long {
+            too_large(limit)
+        } else {
+            ApiError::new(StatusCode::BAD_REQUEST, format!("the body breaks off: {error}"))
+        }
     })
 }
 
@@ -53,7 +57,8 @@ pub(super) fn plain(body: Bytes, headers: &HeaderMap, limit: usize) -> Result<By
 }
 
 fn broken(encoding: &str, error: &std::io::Error) -> ApiError {
-    let told = format!("the {encoding} body is cut or damaged ({error}): nothing of it was stored, send it again whole");
+    let told =
+        format!("the {encoding} body is cut or damaged ({error}): nothing of it was stored, send it again whole");
     ApiError::new(StatusCode::BAD_REQUEST, told)
 }
 

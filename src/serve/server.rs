@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::{StatusCode, Uri};
+use axum::http::{Method, StatusCode, Uri};
 use axum::routing::{any, get, post};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 use super::error::ApiError;
 use super::write::LineCaches;
@@ -17,6 +18,14 @@ use super::{about, sql, write};
 use crate::flow::{Intake, StageStats};
 use crate::model::Timestamp;
 use crate::query::Engine;
+
+/// Bodies of the largest size that may be in memory at once; others wait.
+const BODIES_AT_ONCE: u32 = 2;
+
+/// Whole mebibytes that hold `bytes`.
+pub(super) fn mib(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(1 << 20).max(1)).unwrap_or(u32::MAX >> 3)
+}
 
 /// Counts since the start.
 #[derive(Debug, Default)]
@@ -57,6 +66,9 @@ pub(super) struct App {
     pub stages: Arc<dyn Fn() -> Vec<StageStats> + Send + Sync>,
     pub meters: Meters,
     pub lines: LineCaches,
+    /// Mebibytes of bodies that may be in memory at once.
+    pub room: Arc<Semaphore>,
+    pub room_mib: u32,
 }
 
 /// Listens from [`Server::bind`] on.
@@ -68,6 +80,7 @@ pub struct Server {
 impl Server {
     pub async fn bind(address: &str, parts: ServerParts) -> std::io::Result<Server> {
         let listener = TcpListener::bind(address).await?;
+        let room_mib = mib(parts.limits.body).saturating_mul(BODIES_AT_ONCE);
         let app = Arc::new(App {
             intake: parts.intake,
             engine: parts.engine,
@@ -76,6 +89,8 @@ impl Server {
             stages: parts.stages,
             meters: Meters::default(),
             lines: LineCaches::default(),
+            room: Arc::new(Semaphore::new(room_mib as usize)),
+            room_mib,
         });
         let router = Router::new()
             .route("/write", post(write::lines))
@@ -89,6 +104,7 @@ impl Server {
             .route("/health", get(about::health))
             .route("/ready", get(about::health))
             .fallback(unknown)
+            .method_not_allowed_fallback(wrong_method)
             // Handlers bound bodies themselves, after decompression.
             .layer(DefaultBodyLimit::disable())
             .with_state(app);
@@ -105,7 +121,14 @@ impl Server {
     }
 }
 
+async fn wrong_method(method: Method, uri: Uri) -> ApiError {
+    ApiError::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        format!("{} does not take {method}: use POST to write, GET to ask", uri.path()),
+    )
+}
+
 async fn unknown(uri: Uri) -> ApiError {
-    let paths = "/write, /api/v2/write, /api/v3/write_lp, /api/performance, /api/v1/sql, /api/v1/stats, /metrics, /health";
+    let paths = "/write, /api/v2/write, /api/v3/write_lp, /api/performance, /api/v1/events, /api/v1/sql, /api/v1/stats, /metrics, /health, /ready";
     ApiError::new(StatusCode::NOT_FOUND, format!("there is nothing at {}: there are {paths}", uri.path()))
 }

@@ -51,7 +51,8 @@ pub(super) async fn sql(
 fn wanted(name: Option<&str>, headers: &HeaderMap) -> Result<OutputFormat, ApiError> {
     if let Some(name) = name {
         return OutputFormat::of_name(name).ok_or_else(|| {
-            let error = format!("format `{name}` is not known: write json, ndjson, csv, arrow, parquet, table or markdown");
+            let error =
+                format!("format `{name}` is not known: write json, ndjson, csv, arrow, parquet, table or markdown");
             ApiError::new(StatusCode::BAD_REQUEST, error)
         });
     }

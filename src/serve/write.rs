@@ -1,17 +1,17 @@
-//! `POST /write` and its relatives: line protocol, and the seeds' JSON.
+//! `POST /write` and its relatives: line protocol, and performance events as JSON.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Query, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
 use super::body;
 use super::error::ApiError;
-use super::server::App;
+use super::server::{App, mib};
 use crate::ingest::line_protocol::{LineCache, LineOptions, Precision, read_lines};
 use crate::ingest::{Gather, ReadError, TimeBounds, read_performance};
 
@@ -89,9 +89,17 @@ async fn off_thread(
     work: impl FnOnce(&App, Bytes) -> Result<Response, ApiError> + Send + 'static,
 ) -> Result<Response, ApiError> {
     let limit = app.limits.body;
+    // Compressed, a body may grow to the limit; plain, it is as long as it says.
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    let compressed = headers.contains_key(header::CONTENT_ENCODING);
+    let bytes = length.filter(|_| !compressed).unwrap_or(limit).min(limit);
+    let room = app.room.clone().acquire_many_owned(mib(bytes).min(app.room_mib)).await;
     let content = body::whole(content, limit).await?;
     let app = app.clone();
-    let done = tokio::task::spawn_blocking(move || work(&app, body::plain(content, &headers, limit)?));
+    let done = tokio::task::spawn_blocking(move || {
+        let _room = room;
+        work(&app, body::plain(content, &headers, limit)?)
+    });
     done.await.unwrap_or_else(|error| {
         tracing::error!(%error, "a write failed");
         Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "the write failed: see the server's log"))

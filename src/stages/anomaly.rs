@@ -6,7 +6,9 @@
 
 use std::sync::{Arc, Weak};
 
-use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, TimestampNanosecondArray, UInt32Array, UInt64Array};
+use arrow::array::{
+    ArrayRef, Float64Array, RecordBatch, StringArray, TimestampNanosecondArray, UInt32Array, UInt64Array,
+};
 use serde::Deserialize;
 
 use super::state::{Reader, Writer};
@@ -110,10 +112,10 @@ impl Anomaly {
             })
         });
         let Some(value) = watch.value(sample) else { return };
-        if let Some(score) = watch.usual.score(value) {
-            if let Some(episode) = watch.judge(sample.time, value, score, &self.spec) {
-                self.done.push((series.0, episode));
-            }
+        if let Some(score) = watch.usual.score(value)
+            && let Some(episode) = watch.judge(sample.time, value, score, &self.spec)
+        {
+            self.done.push((series.0, episode));
         }
         watch.usual.push(value);
     }
@@ -212,9 +214,10 @@ impl Episode {
     }
 }
 
-/// Two decimals of a score say all there is to say.
+/// Two decimals of a score say all there is to say; beyond 100, which is what any change of a series that stood still
+/// comes to, it says nothing more.
 fn rounded(score: f64) -> f64 {
-    (score * 100.0).round() / 100.0
+    (score.clamp(-100.0, 100.0) * 100.0).round() / 100.0
 }
 
 /// What is expected is an estimate: six digits of it are kept.
@@ -318,7 +321,9 @@ mod tests {
             stage.batch(&Arc::new(batch), &mut out);
         }
         let kept = sink.0.into_inner().unwrap();
-        kept.iter().map(|batch| arrow::util::pretty::pretty_format_batches(std::slice::from_ref(batch)).unwrap().to_string()).collect()
+        kept.iter()
+            .map(|batch| arrow::util::pretty::pretty_format_batches(std::slice::from_ref(batch)).unwrap().to_string())
+            .collect()
     }
 
     fn noisy_with_a_spike() -> Vec<f64> {

@@ -54,7 +54,14 @@ struct Door {
 impl Door {
     fn new(sample: Sample) -> Self {
         let value = sample.value;
-        Door { kept: sample, seen: sample, steepest: f64::INFINITY, flattest: f64::NEG_INFINITY, low: value, high: value }
+        Door {
+            kept: sample,
+            seen: sample,
+            steepest: f64::INFINITY,
+            flattest: f64::NEG_INFINITY,
+            low: value,
+            high: value,
+        }
     }
 
     /// Takes a sample later than the last; gives the point to keep when the door is shut.
@@ -62,8 +69,8 @@ impl Door {
         let error = share * (self.high - self.low);
         let run = (sample.time.nanos() - self.kept.time.nanos()) as f64;
         let slope = (sample.value - self.kept.value) / run;
-        let open = (self.flattest..=self.steepest).contains(&slope)
-            && sample.time.nanos() - self.kept.time.nanos() <= gap;
+        let open =
+            (self.flattest..=self.steepest).contains(&slope) && sample.time.nanos() - self.kept.time.nanos() <= gap;
         let shut = (!open && self.seen != self.kept).then_some((self.seen, error));
         if let Some((kept, _)) = shut {
             *self = Door { low: self.low, high: self.high, ..Door::new(kept) };

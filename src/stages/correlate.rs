@@ -198,8 +198,12 @@ impl Stage for Correlate {
         let before = std::mem::replace(&mut self.watermark, time.nanos());
         let passed = |start: i64, by: i64| start.saturating_add(self.window) <= by;
         // A window that was passed before is late: it waits for the checkpoint.
-        let ready: Vec<i64> =
-            self.dirty.iter().copied().filter(|&start| passed(start, self.watermark) && !passed(start, before)).collect();
+        let ready: Vec<i64> = self
+            .dirty
+            .iter()
+            .copied()
+            .filter(|&start| passed(start, self.watermark) && !passed(start, before))
+            .collect();
         self.work_out(&ready, out);
         ready.iter().for_each(|start| {
             self.dirty.remove(start);

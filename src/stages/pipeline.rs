@@ -26,12 +26,14 @@ pub struct PipelineSpec {
 /// Something a pipeline file says that cannot be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PipelineFault {
-    /// The stage it is about.
-    pub stage: String,
+    /// Place of the stage it is about.
+    pub stage: Option<usize>,
     /// The text in the file to point at.
     pub at: String,
     /// What is wrong and what to write.
     pub error: String,
+    /// Whether it is that something is missing.
+    pub of_absence: bool,
 }
 
 impl PipelineSpec {
@@ -46,43 +48,47 @@ impl PipelineSpec {
     /// Every fault at once.
     pub fn faults(&self) -> Vec<PipelineFault> {
         let mut faults = Vec::new();
-        let mut fault = |stage: &str, at: &str, error: String| {
-            faults.push(PipelineFault { stage: stage.to_owned(), at: at.to_owned(), error });
-        };
         if self.shards == 0 || self.shards > 64 {
-            fault("", "shards", format!("shards = {} cannot be: write 1 to 64", self.shards));
+            let error = format!("shards = {} cannot be: write 1 to 64", self.shards);
+            faults.push(PipelineFault { stage: None, at: "shards".to_owned(), error, of_absence: false });
         }
         if self.stages.is_empty() {
-            fault("", "stages", "there is no stage: add `[[stages]]`".to_owned());
+            let error = "there is no stage: add `[[stages]]`".to_owned();
+            faults.push(PipelineFault { stage: None, at: "stages".to_owned(), error, of_absence: true });
         }
-        for (place, stage) in self.stages.iter().enumerate() {
-            let before = &self.stages[..place];
-            if before.iter().any(|other| other.name == stage.name) {
-                fault(&stage.name, &stage.name, format!("two stages are named `{}`: rename one", stage.name));
-            }
-            if let Some(from) = &stage.from
-                && !before.iter().any(|other| other.name == *from)
-            {
-                let known: Vec<&str> = before.iter().map(|other| &*other.name).collect();
-                let remedy = if known.is_empty() {
-                    "leave `from` out to follow the source".to_owned()
-                } else {
-                    format!("write one of {}, or leave `from` out to follow the source", known.join(", "))
-                };
-                fault(&stage.name, from, format!("stage `{}` follows `{from}`, which is no stage before it: {remedy}", stage.name));
-            }
-            if let Some(error) = stage.apply.fault() {
-                fault(&stage.name, &stage.name, format!("stage `{}`: {error}", stage.name));
-            }
-            if stage.apply.crosses_series() && self.shards > 1 {
-                let error = format!(
-                    "stage `{}` compares series, so it must see all of them: put it in a pipeline with shards = 1",
-                    stage.name
-                );
-                fault(&stage.name, &stage.name, error);
-            }
-        }
+        (0..self.stages.len()).for_each(|place| self.stage_faults(place, &mut faults));
         faults
+    }
+
+    fn stage_faults(&self, place: usize, faults: &mut Vec<PipelineFault>) {
+        let (stage, before) = (&self.stages[place], &self.stages[..place]);
+        let name = &stage.name;
+        let mut fault = |at: &str, error: String, of_absence: bool| {
+            faults.push(PipelineFault { stage: Some(place), at: at.to_owned(), error, of_absence });
+        };
+        if before.iter().any(|other| other.name == *name) {
+            fault(name, format!("two stages are named `{name}`: rename one"), false);
+        }
+        if let Some(from) = &stage.from
+            && !before.iter().any(|other| other.name == *from)
+        {
+            let known: Vec<&str> = before.iter().map(|other| &*other.name).collect();
+            let remedy = if known.is_empty() {
+                "leave `from` out to follow the source".to_owned()
+            } else {
+                format!("write one of {}, or leave `from` out to follow the source", known.join(", "))
+            };
+            fault(from, format!("stage `{name}` follows `{from}`, which is no stage before it: {remedy}"), true);
+        }
+        if let Some(error) = stage.apply.fault() {
+            fault("apply", format!("stage `{name}`: {error}"), false);
+        }
+        if stage.apply.crosses_series() && self.shards > 1 {
+            let error = format!(
+                "stage `{name}` compares series, so it must see all of them: put it in a pipeline with shards = 1"
+            );
+            fault("apply", error, false);
+        }
     }
 
     pub(super) fn graph(&self, store: &Arc<Store>) -> GraphSpec {

@@ -94,8 +94,7 @@ impl Tap for Pipelines {
     }
 
     fn state_at(&self, cut: u64) -> Vec<u8> {
-        let states: BTreeMap<String, Vec<u8>> =
-            self.graphs().iter().flat_map(|graph| graph.state_at(cut)).collect();
+        let states: BTreeMap<String, Vec<u8>> = self.graphs().iter().flat_map(|graph| graph.state_at(cut)).collect();
         super::state::pack(&states)
     }
 

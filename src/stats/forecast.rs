@@ -223,7 +223,8 @@ mod tests {
 
     #[test]
     fn a_filling_disk_goes_on_filling() {
-        let history: Vec<f64> = (0..300).map(|t| 50.0 + 0.1 * t as f64 + ((t * 7919) % 17) as f64 * 0.01).collect();
+        let history: Vec<f64> =
+            (0..300).map(|t| 50.0 + 0.1 * f64::from(t) + f64::from((t * 7919) % 17) * 0.01).collect();
         let found = forecast(&history, 100, &ForecastOptions::default()).unwrap();
         assert!((found.mean[99] - 90.0).abs() < 3.0, "{} {:?}", found.model, found.mean[99]);
     }
@@ -283,7 +284,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_negative_is_not_forecast_so() {
-        let falling: Vec<f64> = (0..60).map(|t| 60.0 - t as f64).collect();
+        let falling: Vec<f64> = (0..60).map(|t| 60.0 - f64::from(t)).collect();
         let lowest = |options: &ForecastOptions| {
             let found = forecast(&falling, 30, options).unwrap();
             found.lower.iter().copied().fold(f64::INFINITY, f64::min)

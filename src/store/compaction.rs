@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::StoreError;
 use super::head::keep_last_of_each_time;
 use super::segment::{Cursor, IndexEntry, Segment, SegmentWriter};
-use super::StoreError;
 use crate::catalog::{Registry, SegmentRecord, TableName};
 use crate::model::{Sample, SeriesId, Span, Timestamp};
 

@@ -16,10 +16,10 @@ use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
+use super::StoreError;
 use super::error::DiskContext;
 use super::file::{FileSink, Source};
 use super::segment::SegmentStats;
-use super::StoreError;
 use crate::catalog::SegmentRecord;
 use crate::model::{SeriesDef, Table};
 use crate::world::{Disk, FileAppend};
@@ -30,10 +30,8 @@ pub(super) fn latest(table: Table, batches: &[RecordBatch]) -> Result<RecordBatc
     let schema = batches.first().map_or_else(|| table.schema(), RecordBatch::schema);
     let all = concat_batches(&schema, batches)?;
     let write_of = |row: usize, starts: &[usize]| starts.partition_point(|&start| start <= row) - 1;
-    let starts: Vec<usize> = batches
-        .iter()
-        .scan(0, |next, batch| Some(std::mem::replace(next, *next + batch.num_rows())))
-        .collect();
+    let starts: Vec<usize> =
+        batches.iter().scan(0, |next, batch| Some(std::mem::replace(next, *next + batch.num_rows()))).collect();
 
     let groups = rows(&all, table.group_columns())?;
     let mut last_write: HashMap<&[u8], usize> = HashMap::with_capacity(all.num_rows());

@@ -12,7 +12,9 @@ pub enum StoreError {
     InUse { path: PathBuf },
     #[error("cannot {action} {}", path.display())]
     Disk { action: &'static str, path: PathBuf, source: io::Error },
-    #[error("the store takes no writes since an earlier failure ({reason}): what was acknowledged is kept; mend the cause and open it again")]
+    #[error(
+        "the store takes no writes since an earlier failure ({reason}): what was acknowledged is kept; mend the cause and open it again"
+    )]
     Closed { reason: String },
     #[error("segment {} is damaged: {reason}", path.display())]
     Damaged { path: PathBuf, reason: String },

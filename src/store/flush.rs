@@ -3,15 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 use arrow::array::RecordBatch;
 
+use super::core::unpoisoned;
 use super::derived::{latest, series_rows, write_rows};
 use super::error::DiskContext;
 use super::head::{Column, Head};
 use super::segment::{Segment, SegmentStats, SegmentWriter, TimeUnit};
-use super::store::unpoisoned;
 use super::wal::{WalWriter, wal_files};
 use super::{Store, StoreError};
 use crate::catalog::{Commit, SegmentRecord, TableName};
@@ -41,10 +41,8 @@ impl Store {
         if empty && self.registry().len() == self.registry().committed() {
             return Ok(false);
         }
-        self.cut().and_then(|cut| self.write_cut(cut)).map_err(|error| {
-            let told = told_with_causes(&error);
-            self.close(format!("a flush failed: {told}"));
-            error
+        self.cut().and_then(|cut| self.write_cut(cut)).inspect_err(|error| {
+            self.close(format!("a flush failed: {}", told_with_causes(error)));
         })?;
         Ok(true)
     }
@@ -83,8 +81,9 @@ impl Store {
 
     fn write_cut(&self, cut: Cut) -> Result<(), StoreError> {
         let flush = cut.next_wal - 1;
-        let mut added = self.write_head(&*unpoisoned(cut.head.read()), flush)?;
-        added.extend(self.write_series(flush)?);
+        let mut added = self.write_head(&unpoisoned::<RwLockReadGuard<'_, Head>>(cut.head.read()), flush)?;
+        let series = self.registry().len();
+        added.extend(self.write_series(series, flush)?);
         for (&table, batches) in &cut.rows {
             let batch = latest(table, batches)?;
             added.push(self.write_table(TableName::Derived(table), &batch, flush)?);
@@ -95,6 +94,7 @@ impl Store {
             remove: Vec::new(),
             wal_floor: Some(cut.next_wal),
             checkpoint: checkpoint.clone(),
+            series,
         })?;
         self.show(added)?;
         self.trim(cut.next_wal, checkpoint.as_deref())
@@ -180,9 +180,9 @@ impl Store {
         })
     }
 
-    /// The series that the catalog does not have yet, for readers outside.
-    fn write_series(&self, flush: u64) -> Result<Option<SegmentRecord>, StoreError> {
-        let (from, to) = (self.registry().committed(), self.registry().len());
+    /// The series below `to` that the catalog does not have yet, for readers outside.
+    fn write_series(&self, to: usize, flush: u64) -> Result<Option<SegmentRecord>, StoreError> {
+        let from = self.registry().committed();
         if from == to {
             return Ok(None);
         }

@@ -124,7 +124,8 @@ mod tests {
         for (time, value) in [(3, 1.0), (1, 2.0), (3, 3.0), (2, 4.0), (1, 5.0)] {
             column.push(Sample { time: Timestamp::from_nanos(time), value });
         }
-        let told = |length| column.sorted(length, Span::ALL).iter().map(|s| (s.time.nanos(), s.value)).collect::<Vec<_>>();
+        let told =
+            |length| column.sorted(length, Span::ALL).iter().map(|s| (s.time.nanos(), s.value)).collect::<Vec<_>>();
         assert_eq!(told(5), [(1, 5.0), (2, 4.0), (3, 3.0)]);
         assert_eq!(told(2), [(1, 2.0), (3, 1.0)]);
         assert_eq!(column.time_range(5), Some((Timestamp::from_nanos(1), Timestamp::from_nanos(3))));

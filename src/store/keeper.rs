@@ -4,13 +4,13 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::core::unpoisoned;
 use super::flush::told_with_causes;
-use super::store::unpoisoned;
 use super::{Store, StoreError, Sync};
 
+const SYNC_EVERY: Duration = Duration::from_secs(1);
 const BEAT: Duration = Duration::from_millis(250);
-/// Beats between syncs of the log under `sync = "interval"`, and between looks for segments to merge.
-const SYNC_BEATS: u64 = 4;
+/// Beats between looks for segments to merge, and for expired ones.
 const MERGE_BEATS: u64 = 8;
 const EXPIRY_BEATS: u64 = 4 * 60;
 
@@ -19,18 +19,37 @@ struct Bell {
     rung: Condvar,
 }
 
-/// Owns the upkeep thread; stops and joins it when dropped.
+impl Bell {
+    /// Waits; `true` when it is time to stop.
+    fn wait(&self, time: Duration) -> bool {
+        let stopped = unpoisoned(self.stopped.lock());
+        *unpoisoned(self.rung.wait_timeout_while(stopped, time, |stopped| !*stopped)).0
+    }
+}
+
+/// Owns the upkeep threads; stops and joins them when dropped. The log is synced on a thread of its own, so that no
+/// flush or merge holds it up.
 pub struct Keeper {
     bell: Arc<Bell>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Keeper {
-    pub fn start(store: Arc<Store>) -> std::io::Result<Keeper> {
+    pub fn start(store: &Arc<Store>) -> std::io::Result<Keeper> {
         let bell = Arc::new(Bell { stopped: Mutex::new(false), rung: Condvar::new() });
-        let listening = bell.clone();
-        let thread = std::thread::Builder::new().name("store-keeper".into()).spawn(move || keep(&store, &listening))?;
-        Ok(Keeper { bell, thread: Some(thread) })
+        let mut keeper = Keeper { bell, threads: Vec::new() };
+        keeper.spawn("store-keeper", store, keep)?;
+        if store.spec().sync == Sync::Interval {
+            keeper.spawn("store-sync", store, keep_synced)?;
+        }
+        Ok(keeper)
+    }
+
+    fn spawn(&mut self, name: &str, store: &Arc<Store>, work: fn(&Store, &Bell)) -> std::io::Result<()> {
+        let (store, bell) = (store.clone(), self.bell.clone());
+        let thread = std::thread::Builder::new().name(name.into());
+        self.threads.push(thread.spawn(move || work(&store, &bell))?);
+        Ok(())
     }
 }
 
@@ -38,36 +57,38 @@ impl Drop for Keeper {
     fn drop(&mut self) {
         *unpoisoned(self.bell.stopped.lock()) = true;
         self.bell.rung.notify_all();
-        if let Some(thread) = self.thread.take() {
+        for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
     }
 }
 
+fn told(outcome: Result<(), StoreError>) {
+    if let Err(error) = outcome {
+        tracing::warn!(error = told_with_causes(&error), "upkeep failed");
+    }
+}
+
+fn keep_synced(store: &Store, bell: &Bell) {
+    while !bell.wait(SYNC_EVERY) {
+        told(store.sync());
+    }
+}
+
 fn keep(store: &Store, bell: &Bell) {
     let mut oldest = None;
-    for beat in 0_u64.. {
-        let stopped = unpoisoned(bell.stopped.lock());
-        let (stopped, _) = unpoisoned(bell.rung.wait_timeout_while(stopped, BEAT, |stopped| !*stopped));
-        if *stopped {
-            return;
-        }
-        drop(stopped);
-        if let Err(error) = tend(store, beat, &mut oldest) {
-            tracing::warn!(error = told_with_causes(&error), "upkeep failed");
-        }
+    let mut beat = 0;
+    while !bell.wait(BEAT) {
+        beat += 1;
+        told(tend(store, beat, &mut oldest));
     }
 }
 
 fn tend(store: &Store, beat: u64, oldest: &mut Option<Duration>) -> Result<(), StoreError> {
-    if store.spec().sync == Sync::Interval && beat.is_multiple_of(SYNC_BEATS) {
-        store.sync()?;
-    }
     let now = store.world().clock.elapsed();
-    let bytes = store.head_bytes();
     let since = *oldest.get_or_insert(now);
     let aged = now.saturating_sub(since) > store.spec().head_age;
-    if bytes > store.spec().head_bytes || aged {
+    if store.head_bytes() > store.spec().head_bytes || aged {
         *oldest = None;
         store.flush()?;
     }

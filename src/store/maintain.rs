@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::compaction::{Appetite, choose, expired, run};
+use super::core::unpoisoned;
 use super::derived::{latest, read_rows, sorted};
 use super::error::DiskContext;
 use super::segment::{Segment, SegmentWriter, TimeUnit};
-use super::store::unpoisoned;
 use super::{Store, StoreError};
 use crate::catalog::{Commit, SegmentRecord, TableName};
 use crate::model::{Span, Timestamp};
@@ -112,8 +112,7 @@ impl Store {
 
     /// Swaps segments for one that holds the same, in the catalog, then for queries; the files go when nobody reads them.
     fn replace(&self, removed: &[u64], added: Option<SegmentRecord>) -> Result<(), StoreError> {
-        let commit =
-            Commit { add: added.iter().cloned().collect(), remove: removed.to_vec(), ..Commit::default() };
+        let commit = Commit { add: added.iter().cloned().collect(), remove: removed.to_vec(), ..Commit::default() };
         self.catalog.commit(&commit)?;
         let opened = match &added {
             Some(record) if record.table == TableName::Samples => {

@@ -11,6 +11,7 @@
 //! ```
 
 mod compaction;
+mod core;
 mod derived;
 mod error;
 mod file;
@@ -23,15 +24,14 @@ mod recovery;
 mod segment;
 mod snapshot;
 mod spec;
-mod store;
 mod tap;
 mod varint;
 mod wal;
 
+pub use self::core::{Store, StoreStats, TableStats};
 pub use error::StoreError;
 pub use foreign::{ParquetInput, parquet_bytes, write_parquet};
 pub use keeper::Keeper;
 pub use snapshot::{Scan, SeriesRun, Snapshot};
 pub use spec::{StoreSpec, Sync};
-pub use store::{Store, StoreStats, TableStats};
 pub use tap::{Behind, Tap};

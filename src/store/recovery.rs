@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::sync::{Arc, RwLock};
 
+use super::core::View;
 use super::error::DiskContext;
 use super::head::Head;
 use super::segment::Segment;
-use super::store::View;
 use super::tap::Tap;
 use super::wal::{Frame, WalReader, WalWriter, wal_files};
 use super::{Store, StoreError, StoreSpec};
@@ -128,7 +128,7 @@ fn replay(
     head: &RwLock<Head>,
 ) -> Result<Option<u64>, StoreError> {
     let mut last = None;
-    let mut head = super::store::unpoisoned(head.write());
+    let mut head = super::core::unpoisoned(head.write());
     for (number, path) in wal_files(disk, wal_dir).at("list", wal_dir)? {
         last = Some(number);
         if number < floor {

@@ -6,12 +6,12 @@ use std::sync::{Arc, RwLock};
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 
+use super::StoreError;
 use super::compaction::merge;
+use super::core::{View, unpoisoned};
 use super::derived::{latest, read_rows};
 use super::head::Head;
 use super::segment::Cursor;
-use super::store::{View, unpoisoned};
-use super::StoreError;
 use crate::catalog::{Registry, SegmentRecord, TableName};
 use crate::model::{Sample, SeriesId, Span, Table, Timestamp};
 use crate::world::Disk;
@@ -68,7 +68,8 @@ impl Snapshot {
     /// Reads series in the order given, by which the file's order (metric, then number) is quickest.
     pub fn scan(&self, series: Vec<SeriesId>, span: Span) -> Scan {
         let span = span.intersect(Span::new(self.oldest, Timestamp::MAX));
-        let touched = |segment: &&Arc<super::segment::Segment>| span.touches(segment.record.first(), segment.record.last());
+        let touched =
+            |segment: &&Arc<super::segment::Segment>| span.touches(segment.record.first(), segment.record.last());
         let cursors = self.view.segments.iter().filter(touched).cloned().map(Cursor::new).collect();
         Scan { snapshot: self.clone(), cursors, span, series: series.into_iter() }
     }

@@ -211,11 +211,13 @@ impl<'t> Source<'t> {
     fn check_world(&self, at: usize, add: &mut impl FnMut(usize, String)) {
         let below = self.path.strip_prefix("src/").unwrap_or(self.path);
         let is_home = |home: &&str| below.strip_prefix(*home).is_some_and(|rest| rest.starts_with(['/', '.']));
-        if self.room().is_empty() || TOUCHES_THE_WORLD.iter().any(|home| is_home(&home)) {
+        if self.room().is_empty() || TOUCHES_THE_WORLD.iter().any(is_home) {
             return;
         }
         let is_worldly = |path: &&&[&str]| {
-            self.is(at, path) && (path[0] != "fs" || self.starts_path(at)) && (path[0] != "rand" || self.starts_path(at))
+            self.is(at, path)
+                && (path[0] != "fs" || self.starts_path(at))
+                && (path[0] != "rand" || self.starts_path(at))
         };
         if let Some(path) = WORLDLY.iter().find(is_worldly) {
             add(at, format!("`{}`: only `world` asks the time, touches a file or draws a number", path.concat()));
@@ -257,7 +259,8 @@ fn tokens(text: &str) -> Vec<Token> {
         let (token, after) = rest.split_at(length);
         let is_comment = token.starts_with("//") || token.starts_with("/*");
         if !letter.is_whitespace() && !is_comment {
-            let is_text = token.ends_with(['"', '#']) && token.contains('"') || token.len() > 1 && token.ends_with('\'');
+            let is_text =
+                token.ends_with(['"', '#']) && token.contains('"') || token.len() > 1 && token.ends_with('\'');
             tokens.push(Token { text: if is_text { "\"\"".into() } else { token.to_owned() }, line });
         }
         line += token.matches('\n').count();
@@ -454,7 +457,8 @@ fn the_table_of_rooms_has_no_circle() {
     // Listed in an order in which each uses only those before it.
     let mut ready: Vec<&str> = Vec::new();
     while ready.len() < ROOMS.len() {
-        let next = ROOMS.iter().find(|(room, uses)| !ready.contains(room) && uses.iter().all(|used| ready.contains(used)));
+        let next =
+            ROOMS.iter().find(|(room, uses)| !ready.contains(room) && uses.iter().all(|used| ready.contains(used)));
         ready.push(next.expect("a room that uses only rooms before it").0);
     }
 }
@@ -550,7 +554,10 @@ fn what_is_allowed_is_left_alone() {
         ("src/app/a.rs", "use crate::{serve, store::Store}; let t = std::fs::read(path);"),
         ("src/main.rs", "fn main() { plimsoll::app::run(); }"),
         ("src/model/a.rs", "/// [`crate::store::Store`] keeps it.\n// crate::store\nlet s = \"crate::store::x\";"),
-        ("src/model/a.rs", "let s = r#\"unsafe \" crate::store::x\"#; let c = '\"'; let u = \"unsafe\"; let l: &'static str;"),
+        (
+            "src/model/a.rs",
+            "let s = r#\"unsafe \" crate::store::x\"#; let c = '\"'; let u = \"unsafe\"; let l: &'static str;",
+        ),
         ("src/model/a.rs", "#[cfg(test)]\nmod tests { use crate::store::Store; fn f() { std::fs::read(p); } }"),
         ("src/model/a.rs", "#[cfg(test)] #[allow(x)] pub(crate) fn f(a: [u8; 2]) -> u8 { crate::store::x() }"),
         ("src/store/a.rs", "use crate::store::parquet::reader; fn f() { self.tokio::<u8>(); }"),

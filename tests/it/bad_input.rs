@@ -49,7 +49,8 @@ fn cases() -> Vec<Refused> {
     let object = |text: &str| format!("[{{\"type\":\"ok\",\"value\":1,\"timestamp\":1700000000000}},{text}]");
     let bad_object = |text: &str, told| refused("/api/performance", object(text), 400, told).at_line(2, 1);
     let cut = |packed: Vec<u8>| packed[..packed.len() - packed.len() / 3].to_vec();
-    let many: Vec<u8> = (0..50_000).flat_map(|n| format!("cut,host=h{n} v={n} {}\n", 1_700_000_000 + n).into_bytes()).collect();
+    let many: Vec<u8> =
+        (0..50_000).flat_map(|n| format!("cut,host=h{n} v={n} {}\n", 1_700_000_000 + n).into_bytes()).collect();
     vec![
         bad_line("cpu", "no fields"),
         bad_line("cpu,host=a", "no fields"),
@@ -181,8 +182,10 @@ impl Refused {
 fn many_bad_lines_are_counted_and_the_first_are_listed() {
     let folder = tempdir().unwrap();
     let server = Server::start(folder.path());
-    let line = |n: u64| if n.is_multiple_of(3) { "bad\n".to_owned() } else { format!("good v={n} {}\n", 1_700_000_000 + n) };
-    let told = server.post("/write?precision=s", &[], (1..=300).map(line).collect::<String>().as_bytes()).ending(400).json();
+    let line =
+        |n: u64| if n.is_multiple_of(3) { "bad\n".to_owned() } else { format!("good v={n} {}\n", 1_700_000_000 + n) };
+    let told =
+        server.post("/write?precision=s", &[], (1..=300).map(line).collect::<String>().as_bytes()).ending(400).json();
     assert_eq!((&told["line"], &told["refused"]), (&json!(3), &json!(100)), "{told}");
     let listed = told["lines"].as_array().unwrap();
     assert_eq!(listed.iter().map(|line| line["line"].as_u64().unwrap()).collect::<Vec<_>>()[..3], [3, 6, 9]);
@@ -256,7 +259,8 @@ fn every_variable_of_the_environment_counts() {
         assert!(ran.stderr.contains(wrong.as_str()), "{}", ran.stderr);
     }
     // `program` of the tests turns the collector off; another variable beside it must not turn it on again.
-    let server = Server::start_with(folder.path(), &[("PLIMSOLL__STORE__HEAD", "2MB"), ("PLIMSOLL__QUERY__MEMORY", "64MB")]);
+    let server =
+        Server::start_with(folder.path(), &[("PLIMSOLL__STORE__HEAD", "2MB"), ("PLIMSOLL__QUERY__MEMORY", "64MB")]);
     server.write("only v=1 1700000000000000000\n");
     assert_eq!(number(&server.sql("SELECT count(*) FROM system.series")), 1.0, "the collector is off");
 }
@@ -285,8 +289,14 @@ fn a_data_directory_in_use_is_told_and_left_alone() {
     let server = Server::start(folder.path());
     server.write("kept v=1 1700000000000000000\n");
     let lines = file(folder.path(), "more.lp", "kept v=2 1700000001000000000\n");
-    let commands: [&[&str]; 6] =
-        [&["serve", "--listen", "127.0.0.1:0"], &["sql", "SELECT 1"], &["import", &lines], &["compact"], &["stats"], &["anomalies"]];
+    let commands: [&[&str]; 6] = [
+        &["serve", "--listen", "127.0.0.1:0"],
+        &["sql", "SELECT 1"],
+        &["import", &lines],
+        &["compact"],
+        &["stats"],
+        &["anomalies"],
+    ];
     for command in commands {
         let Ran { code, stderr, .. } = plimsoll(folder.path(), command);
         assert_eq!(code, Some(1), "{command:?}: {stderr}");
@@ -295,7 +305,10 @@ fn a_data_directory_in_use_is_told_and_left_alone() {
     }
     server.write("kept v=3 1700000002000000000\n");
     assert_eq!(number(&server.sql("SELECT sum(value) FROM kept_v")), 4.0);
-    let asked = plimsoll(&folder.path().join("other"), &["sql", "SELECT sum(value) AS s FROM kept_v", "--url", &server.url, "--format", "json"]);
+    let asked = plimsoll(
+        &folder.path().join("other"),
+        &["sql", "SELECT sum(value) AS s FROM kept_v", "--url", &server.url, "--format", "json"],
+    );
     assert_eq!(asked.ending(0).text().trim(), "[{\"s\":4.0}]", "the remedy works");
     server.stop();
     assert_eq!(number(&sql(folder.path(), "SELECT sum(value) FROM kept_v")), 4.0);
@@ -321,7 +334,12 @@ fn files_that_cannot_be_read_whole_are_told() {
     let folder = tempdir().unwrap();
     let (here, data) = (folder.path(), folder.path().join("data"));
     let cut = {
-        let packed = gzip((0..5000).map(|n| format!("cut v={n} {}\n", 1_700_000_000_000_000_000_i64 + n)).collect::<String>().as_bytes());
+        let packed = gzip(
+            (0..5000)
+                .map(|n| format!("cut v={n} {}\n", 1_700_000_000_000_000_000_i64 + n))
+                .collect::<String>()
+                .as_bytes(),
+        );
         let path = here.join("cut.lp.gz");
         std::fs::write(&path, &packed[..packed.len() / 2]).unwrap();
         path.to_str().unwrap().to_owned()
@@ -342,7 +360,11 @@ fn files_that_cannot_be_read_whole_are_told() {
         assert_eq!(ran.code, Some(code), "{command:?}: {} {}", ran.text(), ran.stderr);
         assert!(ran.stderr.contains(told), "{command:?} does not tell {told}: {}", ran.stderr);
     }
-    let bad = file(here, "some.csv", "time,v\n2023-11-14T00:00:00Z,1\nnoon,2\n2023-11-14T00:00:02Z,x\n2023-11-14T00:00:03Z,4\n");
+    let bad = file(
+        here,
+        "some.csv",
+        "time,v\n2023-11-14T00:00:00Z,1\nnoon,2\n2023-11-14T00:00:02Z,x\n2023-11-14T00:00:03Z,4\n",
+    );
     let ran = plimsoll(&data, &["import", &bad]).ending(0);
     assert!(ran.stderr.contains("some.csv:3: ") && ran.stderr.contains("some.csv:4: "), "{}", ran.stderr);
     assert_eq!(number(&sql(&data, "SELECT sum(value) FROM v")), 5.0, "good rows beside bad ones are kept");

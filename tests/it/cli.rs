@@ -20,7 +20,12 @@ fn store() -> TempDir {
         lines.push_str(&format!("web,host=a load={},requests={} {time}\n", swing + leap, swing * 3.0 + leap));
         lines.push_str(&format!("disk,host=a used_percent={} {time}\n", 20.0 + n as f64 / 50.0));
     }
-    let ran = plimsoll_with(folder.path(), &["import", "--from", "line-protocol", "--precision", "s", "-"], &[], lines.as_bytes());
+    let ran = plimsoll_with(
+        folder.path(),
+        &["import", "--from", "line-protocol", "--precision", "s", "-"],
+        &[],
+        lines.as_bytes(),
+    );
     assert!(ran.ending(0).stderr.contains("2100 samples taken, 2100 of them new"));
     folder
 }
@@ -93,7 +98,11 @@ fn check_finds_every_planted_fault_with_line_and_remedy() {
     let folder = tempdir().unwrap();
     let cases = [
         ("a.toml", "[store]\nsink = 1\n", &["a.toml:2: unknown field `sink`, expected one of"][..]),
-        ("b.toml", "[store]\nsync = \"often\"\n\n[query]\nmemori = 1\n", &["b.toml:2: unknown variant `often`", "b.toml:5: unknown field `memori`"]),
+        (
+            "b.toml",
+            "[store]\nsync = \"often\"\n\n[query]\nmemori = 1\n",
+            &["b.toml:2: unknown variant `often`", "b.toml:5: unknown field `memori`"],
+        ),
         ("c.toml", "[ingest]\nbody_max = \"1B\"\n", &["c.toml:2: body_max: write at least 1KB"]),
         (
             "d.toml",
@@ -139,7 +148,9 @@ fn check_finds_no_fault_in_what_is_shipped() {
     let folder = tempdir().unwrap();
     let ran = plimsoll(folder.path(), &["check"]).ending(0);
     assert!(ran.stderr.contains("no fault"), "{}", ran.stderr);
-    let shipped = |folder: &str| std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).unwrap().map(|file| file.unwrap().path());
+    let shipped = |folder: &str| {
+        std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).unwrap().map(|file| file.unwrap().path())
+    };
     for file in shipped("pipelines").chain(shipped("queries")) {
         plimsoll(folder.path(), &["check", file.to_str().unwrap()]).ending(0);
     }
@@ -162,7 +173,12 @@ fn reports_are_listed_and_take_parameters() {
     }
     let three = plimsoll(folder.path(), &["report", "top-anomalies", "-p", "limit=3"]).ending(0).text();
     assert!(table_rows(&three) <= 3 && three.contains("web_load"), "{three}");
-    let text = plimsoll(folder.path(), &["report", "capacity-outlook", "-p", "limit=36", "--param", "metric=disk_used_percent"]).ending(0).text();
+    let text = plimsoll(
+        folder.path(),
+        &["report", "capacity-outlook", "-p", "limit=36", "--param", "metric=disk_used_percent"],
+    )
+    .ending(0)
+    .text();
     assert!(text.contains("disk_used_percent{host=\"a\"}") && text.contains("| 36 "), "{text}");
     let markdown = plimsoll(folder.path(), &["report", "top-anomalies", "--format", "markdown"]).ending(0).text();
     assert!(markdown.contains("\n## The strongest anomalies\n\n| time"), "{markdown}");
@@ -180,20 +196,29 @@ fn the_analysis_commands_find_what_is_in_the_data() {
         serde_json::from_slice(&ran.stdout).unwrap()
     };
     let found = rows(&["anomalies", "--metric", "web_load"]);
-    assert!(found[0]["time"].as_str().unwrap().starts_with("2023-11-15T02:23:20"), "the leap is the strongest: {found:?}");
+    assert!(
+        found[0]["time"].as_str().unwrap().starts_with("2023-11-15T02:23:20"),
+        "the leap is the strongest: {found:?}"
+    );
     let scores: Vec<f64> = found.iter().map(|row| row["score"].as_f64().unwrap().abs()).collect();
     assert!(scores.is_sorted_by(|a, b| a >= b), "{scores:?}");
     assert_eq!(rows(&["anomalies", "--limit", "1"]).len(), 1);
     assert_eq!(rows(&["anomalies", "--to", "2023-11-14T00:00:00Z"]), Vec::<Value>::new());
     assert_eq!(rows(&["anomalies", "--from", "1h"]), Vec::<Value>::new());
     let pairs = rows(&["correlate", "--metric", "web_load", "--limit", "100"]);
-    let is_pair = |row: &&Value| row["series_b"].as_str().unwrap().starts_with("web_requests") && row["r"].as_f64().unwrap() > 0.9;
+    let is_pair = |row: &&Value| {
+        row["series_b"].as_str().unwrap().starts_with("web_requests") && row["r"].as_f64().unwrap() > 0.9
+    };
     assert!(pairs.iter().any(|row| is_pair(&row)), "{pairs:?}");
     let forecast = rows(&["forecast", "disk_used_percent", "--horizon", "1h", "--where", "host=a"]);
-    assert!(forecast.len() > 1 && forecast.iter().all(|row| (33.5..37.0).contains(&row["mean"].as_f64().unwrap())), "{forecast:?}");
+    assert!(
+        forecast.len() > 1 && forecast.iter().all(|row| (33.5..37.0).contains(&row["mean"].as_f64().unwrap())),
+        "{forecast:?}"
+    );
     // 20 + n / 50 with 30 s a step: 40 after 1000 steps.
     let eta = rows(&["forecast", "disk_used_percent", "--horizon", "6h", "--limit", "40"]);
-    let likely: jiff::Timestamp = eta[0]["likely"].as_str().unwrap_or_else(|| panic!("no time: {eta:?}")).parse().unwrap();
+    let likely: jiff::Timestamp =
+        eta[0]["likely"].as_str().unwrap_or_else(|| panic!("no time: {eta:?}")).parse().unwrap();
     let wanted = 1_700_000_000 + 1000 * 30;
     assert!((likely.as_second() - wanted).abs() < 1800, "{likely}: {eta:?}");
 }
@@ -232,7 +257,13 @@ fn commands_end_with_the_code_that_the_interface_names() {
 #[test]
 fn rows_are_printed_in_the_format_asked_for() {
     let folder = store();
-    let ask = |format: &str| plimsoll(folder.path(), &["sql", "SELECT 1 AS a, 'x' AS b UNION ALL SELECT 2, NULL ORDER BY a", "--format", format]).ending(0);
+    let ask = |format: &str| {
+        plimsoll(
+            folder.path(),
+            &["sql", "SELECT 1 AS a, 'x' AS b UNION ALL SELECT 2, NULL ORDER BY a", "--format", format],
+        )
+        .ending(0)
+    };
     let cases = [
         ("table", "+---+---+\n| a | b |\n+---+---+\n| 1 | x |\n| 2 |   |\n+---+---+\n"),
         ("markdown", "| a | b |\n|---|---|\n| 1 | x |\n| 2 |   |\n"),
@@ -263,7 +294,9 @@ fn statements_come_from_a_file_and_from_stdin() {
     assert_eq!(from_file.text(), wanted);
     let from_stdin = plimsoll_with(folder.path(), &[&["sql"], &format[..]].concat(), &[], text.as_bytes()).ending(0);
     assert_eq!(from_stdin.text(), wanted);
-    let stops = plimsoll_with(folder.path(), &[&["sql"], &format[..]].concat(), &[], b"SELECT 1 AS a; SELEC 2; SELECT 3 AS c").ending(1);
+    let stops =
+        plimsoll_with(folder.path(), &[&["sql"], &format[..]].concat(), &[], b"SELECT 1 AS a; SELEC 2; SELECT 3 AS c")
+            .ending(1);
     assert_eq!(stops.text(), "{\"a\":1}\n", "a statement at fault ends the rest");
     plimsoll_with(folder.path(), &["sql"], &[], b"\n-- nothing\n").ending(2);
 }

@@ -156,7 +156,12 @@ fn acknowledged_batches_survive_kills_in_mid_load_once() {
         let sync = ["interval", "always", "never"][kill % 3];
         let server = Server::start_with(data, &[SMALL_HEAD, ("PLIMSOLL__STORE__SYNC", sync)]);
         if kill > 0 {
-            check(&load, &acknowledged.lock().unwrap(), &stored(|statement| server.sql(statement)), &format!("after kill {kill}"));
+            check(
+                &load,
+                &acknowledged.lock().unwrap(),
+                &stored(|statement| server.sql(statement)),
+                &format!("after kill {kill}"),
+            );
         }
         let done = acknowledged.lock().unwrap().clone();
         let left: Vec<u64> = (0..BATCHES).filter(|batch| !done.contains(batch)).collect();
@@ -206,7 +211,8 @@ fn a_torn_end_of_the_log_costs_nothing_acknowledged() {
     let server = Server::start(folder.path());
     server.write("kept v=1 1700000000000000000\nkept v=2 1700000001000000000\n");
     server.kill();
-    let mut logs: Vec<_> = std::fs::read_dir(folder.path().join("wal")).unwrap().map(|log| log.unwrap().path()).collect();
+    let mut logs: Vec<_> =
+        std::fs::read_dir(folder.path().join("wal")).unwrap().map(|log| log.unwrap().path()).collect();
     logs.sort();
     let log = logs.last().expect("a log");
     let whole = std::fs::read(log).unwrap();

@@ -44,7 +44,8 @@ fn lines_come_out_of_sql_as_they_went_in() {
         let answer = server.post(path, &headers, body);
         assert_eq!(answer.status, 204, "{path} {lines}: {}", answer.text());
     }
-    let rows = server.sql("SELECT host, value, CAST(time AS BIGINT) - 1700000000000000000 AS rest FROM temp_v ORDER BY host");
+    let rows =
+        server.sql("SELECT host, value, CAST(time AS BIGINT) - 1700000000000000000 AS rest FROM temp_v ORDER BY host");
     let told: Vec<(&str, f64, i64)> = rows
         .iter()
         .map(|row| (row["host"].as_str().unwrap(), row["value"].as_f64().unwrap(), row["rest"].as_i64().unwrap()))
@@ -61,14 +62,27 @@ fn lines_come_out_of_sql_as_they_went_in() {
 fn values_keep_every_bit() {
     let folder = tempdir().unwrap();
     let values = [
-        0.0, -0.0, 0.1, 1.0 / 3.0, f64::MAX, f64::MIN_POSITIVE, 5e-324, -1e300, 9_007_199_254_740_993.0, 1e15, 123.456,
-        0.1 + 0.2, 100.0, 2.5e-7,
+        0.0,
+        -0.0,
+        0.1,
+        1.0 / 3.0,
+        f64::MAX,
+        f64::MIN_POSITIVE,
+        5e-324,
+        -1e300,
+        9_007_199_254_740_993.0,
+        1e15,
+        123.456,
+        0.1 + 0.2,
+        100.0,
+        2.5e-7,
     ];
     let server = Server::start(folder.path());
     let lines = values.iter().enumerate().map(|(at, value)| format!("bits v={value:e} {}\n", T0 + at as i64));
     server.post("/write?precision=s", &[], lines.collect::<String>().as_bytes()).ending(204);
     let bits = |server: &Server| -> Vec<u64> {
-        let answer = server.post("/api/v1/sql?format=arrow", &[], b"SELECT value FROM bits_v ORDER BY time").ending(200);
+        let answer =
+            server.post("/api/v1/sql?format=arrow", &[], b"SELECT value FROM bits_v ORDER BY time").ending(200);
         let batches = arrow_batches(&answer);
         let bits = |batch: &RecordBatch| -> Vec<u64> {
             batch.column(0).as_primitive::<Float64Type>().values().iter().map(|value| value.to_bits()).collect()
@@ -116,7 +130,8 @@ fn rows_of(batches: &[RecordBatch]) -> Rows {
     let mut rows = Vec::new();
     for batch in batches {
         let times = batch.column_by_name("time").unwrap().as_primitive::<TimestampNanosecondType>();
-        let hosts = arrow::compute::cast(batch.column_by_name("host").unwrap(), &arrow::datatypes::DataType::Utf8).unwrap();
+        let hosts =
+            arrow::compute::cast(batch.column_by_name("host").unwrap(), &arrow::datatypes::DataType::Utf8).unwrap();
         let values = batch.column_by_name("value").unwrap().as_primitive::<Float64Type>();
         for row in 0..batch.num_rows() {
             rows.push((times.value(row), hosts.as_string::<i32>().value(row).to_owned(), values.value(row)));
@@ -130,7 +145,9 @@ fn json_rows(rows: &[Value]) -> Rows {
         let parsed: jiff::Timestamp = row["time"].as_str().unwrap().parse().unwrap();
         i64::try_from(parsed.as_nanosecond()).unwrap()
     };
-    rows.iter().map(|row| (time(row), row["host"].as_str().unwrap().to_owned(), row["value"].as_f64().unwrap())).collect()
+    rows.iter()
+        .map(|row| (time(row), row["host"].as_str().unwrap().to_owned(), row["value"].as_f64().unwrap()))
+        .collect()
 }
 
 fn csv_rows(text: &str) -> Rows {
@@ -165,9 +182,9 @@ fn every_format_says_the_same_rows() {
             assert!(answer.content_type.starts_with(content_type), "{format}: {}", answer.content_type);
             match format {
                 "json" => json_rows(answer.json().as_array().unwrap()),
-                "ndjson" => {
-                    json_rows(&answer.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<_>>())
-                }
+                "ndjson" => json_rows(
+                    &answer.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<_>>(),
+                ),
                 "csv" => csv_rows(&answer.text()),
                 "arrow" => rows_of(&arrow_batches(answer)),
                 _ => {
@@ -195,7 +212,8 @@ fn no_rows_are_rows_in_every_format() {
     let (_folder, server) = serve();
     server.write("cpu,host=a v=1 1700000000000000000\n");
     let statement = "SELECT time, host, value FROM cpu_v WHERE host = 'nobody'";
-    let ask = |format: &str| server.post(&format!("/api/v1/sql?format={format}"), &[], statement.as_bytes()).ending(200);
+    let ask =
+        |format: &str| server.post(&format!("/api/v1/sql?format={format}"), &[], statement.as_bytes()).ending(200);
     assert_eq!(ask("json").json(), json!([]));
     assert_eq!(ask("ndjson").text(), "");
     assert_eq!(ask("csv").text(), "time,host,value\n");
@@ -207,7 +225,9 @@ fn no_rows_are_rows_in_every_format() {
 }
 
 fn encoded(text: &str) -> String {
-    text.bytes().map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+    text.bytes()
+        .map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
 }
 
 /// Prometheus text, read strictly: every sample has its TYPE before it, once, and its value is a number.
@@ -279,7 +299,8 @@ fn health_is_told_and_an_unknown_path_names_those_there_are() {
 fn the_last_value_of_a_series_and_time_wins_wherever_the_first_is() {
     let folder = tempdir().unwrap();
     let lines = |value: i64| (0..10).map(|n| format!("door,id=x v={value} {}\n", T0 + n)).collect::<String>();
-    let write = |server: &Server, value: i64| drop(server.post("/write?precision=s", &[], lines(value).as_bytes()).ending(204));
+    let write =
+        |server: &Server, value: i64| drop(server.post("/write?precision=s", &[], lines(value).as_bytes()).ending(204));
     let count_and_sum = "SELECT count(*) AS n, sum(value) AS s FROM door_v";
     let told = |value: f64| vec![json!({"n": 10, "s": 10.0 * value})];
 
@@ -296,8 +317,17 @@ fn the_last_value_of_a_series_and_time_wins_wherever_the_first_is() {
     assert_eq!(sql(folder.path(), count_and_sum), told(4.0), "two segments");
     crate::support::plimsoll(folder.path(), &["compact"]).ending(0);
     assert_eq!(sql(folder.path(), count_and_sum), told(4.0), "merged");
-    assert_eq!(number(&sql(folder.path(), "SELECT CAST(sum(rows) AS BIGINT) FROM system.segments WHERE \"table\" = 'samples'")), 10.0);
-    assert_eq!(number(&sql(folder.path(), "SELECT CAST(sum(count) AS BIGINT) FROM rollups WHERE metric = 'door_v'")), 10.0);
+    assert_eq!(
+        number(&sql(
+            folder.path(),
+            "SELECT CAST(sum(rows) AS BIGINT) FROM system.segments WHERE \"table\" = 'samples'"
+        )),
+        10.0
+    );
+    assert_eq!(
+        number(&sql(folder.path(), "SELECT CAST(sum(count) AS BIGINT) FROM rollups WHERE metric = 'door_v'")),
+        10.0
+    );
     assert_eq!(number(&sql(folder.path(), "SELECT sum(sum) FROM rollups WHERE metric = 'door_v'")), 40.0);
 }
 
@@ -341,7 +371,8 @@ fn connections_at_once_lose_nothing_and_mix_nothing() {
             });
         }
     });
-    let rows = server.sql("SELECT thread, count(*) AS n, min(value) AS lo, max(value) AS hi FROM busy_v GROUP BY 1 ORDER BY 1");
+    let rows = server
+        .sql("SELECT thread, count(*) AS n, min(value) AS lo, max(value) AS hi FROM busy_v GROUP BY 1 ORDER BY 1");
     let wanted = (0..threads).map(|thread| {
         let value = thread as f64;
         json!({"thread": format!("t{thread}"), "n": requests * samples, "lo": value, "hi": value})
@@ -385,7 +416,10 @@ fn a_query_while_writing_sees_whole_requests_and_never_fewer() {
         assert!(looks > 2, "only {looks} queries went through");
         assert_eq!(seen, (requests * samples) as f64);
     });
-    assert!(number(&server.sql("SELECT count(*) FROM system.segments WHERE \"table\" = 'samples'")) > 0.0, "nothing was flushed");
+    assert!(
+        number(&server.sql("SELECT count(*) FROM system.segments WHERE \"table\" = 'samples'")) > 0.0,
+        "nothing was flushed"
+    );
 }
 
 #[test]

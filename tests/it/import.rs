@@ -138,7 +138,8 @@ fn assert_exports(data: &Path, wanted: &BTreeMap<String, Sum>) {
     }
     let folder = tempdir().unwrap();
     let out = folder.path().to_str().unwrap();
-    plimsoll(data, &["export", "--out", out, "--wide", "--as", "csv", "--metric", "speed_6005", "speed_7578"]).ending(0);
+    plimsoll(data, &["export", "--out", out, "--wide", "--as", "csv", "--metric", "speed_6005", "speed_7578"])
+        .ending(0);
     let text = std::fs::read_to_string(folder.path().join("wide.csv")).unwrap();
     assert!(text.starts_with("time,speed_6005,speed_7578\n"), "{}", text.lines().next().unwrap());
     plimsoll(data, &["export", "--out", out, "--metric", "nowhere"]).ending(2);
@@ -221,7 +222,8 @@ fn recording(path: &Path) -> (u64, u64, BTreeMap<String, u64>) {
                 continue;
             }
             // Rows of one series mostly follow each other: one lookup for all of them.
-            let is_same = |first: usize| metrics.value(first) == metrics.value(row) && labels.value(first) == labels.value(row);
+            let is_same =
+                |first: usize| metrics.value(first) == metrics.value(row) && labels.value(first) == labels.value(row);
             match &mut run {
                 Some((first, times)) if is_same(*first) => times.push(time(row)),
                 _ => {
@@ -313,8 +315,13 @@ fn assert_duckdb_agrees(data: &Path) {
 fn each_format_of_a_file_gives_the_same_samples() {
     let folder = tempdir().unwrap();
     let here = folder.path();
-    let packed = crate::support::gzip(b"cpu,host=a value=1.5 1700000000000000000\ncpu,host=b value=2 1700000060000000000\n");
-    let zstd = zstd::encode_all(&b"time,metric,host,value\n2023-11-14T22:13:20Z,cpu_value,a,1.5\n2023-11-14T22:14:20Z,cpu_value,b,2\n"[..], 3).unwrap();
+    let packed =
+        crate::support::gzip(b"cpu,host=a value=1.5 1700000000000000000\ncpu,host=b value=2 1700000060000000000\n");
+    let zstd = zstd::encode_all(
+        &b"time,metric,host,value\n2023-11-14T22:13:20Z,cpu_value,a,1.5\n2023-11-14T22:14:20Z,cpu_value,b,2\n"[..],
+        3,
+    )
+    .unwrap();
     let cases: [(&str, Vec<u8>, &[&str]); 7] = [
         ("a.lp", b"cpu,host=a value=1.5 1700000000\ncpu,host=b value=2 1700000060\n".to_vec(), &["--precision", "s"]),
         ("b.lp.gz", packed, &[]),
@@ -337,8 +344,15 @@ fn each_format_of_a_file_gives_the_same_samples() {
         let data = here.join(format!("data-{name}"));
         std::fs::write(here.join(name), &bytes).unwrap();
         import(&data, options, &[here.join(name)]);
-        let rows = sql(&data, "SELECT host, CAST(time AS BIGINT) / 1000000000 AS s, value FROM cpu_value ORDER BY time");
-        let told = |row: &Value| (row["host"].as_str().unwrap().to_owned(), row["s"].as_i64().unwrap(), row["value"].as_f64().unwrap());
-        assert_eq!(rows.iter().map(told).collect::<Vec<_>>(), wanted.map(|(host, s, value)| (host.to_owned(), s, value)), "{name}");
+        let rows =
+            sql(&data, "SELECT host, CAST(time AS BIGINT) / 1000000000 AS s, value FROM cpu_value ORDER BY time");
+        let told = |row: &Value| {
+            (row["host"].as_str().unwrap().to_owned(), row["s"].as_i64().unwrap(), row["value"].as_f64().unwrap())
+        };
+        assert_eq!(
+            rows.iter().map(told).collect::<Vec<_>>(),
+            wanted.map(|(host, s, value)| (host.to_owned(), s, value)),
+            "{name}"
+        );
     }
 }

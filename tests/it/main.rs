@@ -4,6 +4,8 @@
 //! `PLIMSOLL_SHARED_DATA` says where the public data sets are (else `../shared/data`; tests that need them are skipped
 //! without). `PLIMSOLL_THOROUGH=1` runs more crashes. `PLIMSOLL_SEED` repeats a run.
 
+#![allow(clippy::disallowed_methods, reason = "tests bound real processes by the real clock")]
+
 mod architecture;
 mod bad_input;
 mod cli;

@@ -120,7 +120,7 @@ fn put_own(pass: &mut Pass, own: &Process, cpus: usize, first: bool) -> Result<(
 }
 
 fn put_networks(pass: &mut Pass, networks: &Networks) -> Result<(), Refusal> {
-    for (name, traffic) in networks.iter() {
+    for (name, traffic) in networks {
         let name = name.to_string_lossy();
         if is_virtual(&name) {
             continue;

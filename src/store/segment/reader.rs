@@ -196,7 +196,8 @@ impl Cursor {
             }
         }
         if self.value_buffer.len() != to - from {
-            let reason = format!("series {} has {} values for {} times", entry.series.0, self.value_buffer.len(), to - from);
+            let reason =
+                format!("series {} has {} values for {} times", entry.series.0, self.value_buffer.len(), to - from);
             return Err(StoreError::Damaged { path: self.segment.path.clone(), reason });
         }
         let samples = self.time_buffer[from..to].iter().zip(&self.value_buffer);

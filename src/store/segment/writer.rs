@@ -102,8 +102,7 @@ impl SegmentWriter {
         self.out.finish()?;
         let first = self.index.iter().map(|entry| entry.first).min().unwrap_or(0);
         let last = self.index.iter().map(|entry| entry.last).max().unwrap_or(0);
-        let (bytes, digest) =
-            self.out.inner_mut().finish().map_err(parquet::errors::ParquetError::from)?;
+        let (bytes, digest) = self.out.inner_mut().finish().map_err(parquet::errors::ParquetError::from)?;
         Ok(SegmentStats { rows: self.rows, bytes, first, last, digest })
     }
 
@@ -125,9 +124,7 @@ fn cleared(mut column: Vec<i64>) -> Vec<i64> {
 
 impl Group {
     fn write(&self, out: &mut SerializedRowGroupWriter<'_, FileSink>) -> Result<(), StoreError> {
-        column(out, |to| {
-            constant::<ByteArrayType>(to, self.runs.iter().map(|run| (run.metric.clone(), run.rows)))
-        })?;
+        column(out, |to| constant::<ByteArrayType>(to, self.runs.iter().map(|run| (run.metric.clone(), run.rows))))?;
         column(out, |to| {
             constant::<Int32Type>(to, self.runs.iter().map(|run| (run.series.0.cast_signed(), run.rows)))
         })?;
