@@ -21,17 +21,17 @@
 //! on a record's memory, and going on after a quote that nobody closes.
 
 use std::borrow::Cow;
-use std::io::{self, BufRead};
+use std::io::BufRead;
 
 use hashbrown::HashMap;
-use memchr::{memchr, memchr_iter};
 use serde_json::Value;
 
 use super::Gather;
-use super::format::{Bad, Line, Lines, ReadError, Shown, metric_name};
+use super::csv_records::{Record, Records};
+use super::csv_time::time_of;
+use super::format::{Bad, ReadError, Shown, metric_name};
 use super::ndjson::{borrowed, push_labels};
 use crate::flow::Refusal;
-use crate::model::Timestamp;
 
 const TIME_NAMES: [&str; 7] = ["time", "timestamp", "ts", "date", "datetime", "_time", "unix_timestamp"];
 const METRIC_NAMES: [&str; 2] = ["metric", "name"];
@@ -41,8 +41,6 @@ const NOTHING: [&str; 6] = ["nan", "na", "n/a", "null", "none", "-"];
 const HEADERS_MAX: usize = 8;
 /// Columns that an error names.
 const NAMED_MAX: usize = 12;
-/// Bytes after which a quote counts as never closed, and its line as bad.
-const QUOTED_BYTES_MAX: usize = 64 << 10;
 
 /// Which columns are what, where the names do not say it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -422,249 +420,13 @@ fn number(cell: &[u8]) -> Option<f64> {
     fast_float2::parse(unsigned).ok()
 }
 
-fn time_of(cell: &[u8]) -> Option<Timestamp> {
-    civil_time(cell).or_else(|| Timestamp::parse(str::from_utf8(cell).ok()?).ok())
-}
-
-/// `YYYY-MM-DD[T ]HH:MM:SS[.f…][Z]` of the years 1678 to 2261, read as UTC; many times faster than
-/// [`Timestamp::parse`], which takes the rest.
-fn civil_time(cell: &[u8]) -> Option<Timestamp> {
-    let (head, tail) = cell.split_at_checked(19)?;
-    let separators = head[4] == b'-' && head[7] == b'-' && head[13] == b':' && head[16] == b':';
-    if !separators || !matches!(head[10], b'T' | b' ') {
-        return None;
-    }
-    let (year, month, day) = (digits(&head[..4])?, digits(&head[5..7])?, digits(&head[8..10])?);
-    let (hour, minute, second) = (digits(&head[11..13])?, digits(&head[14..16])?, digits(&head[17..])?);
-    let fits = (1678..=2261).contains(&year)
-        && (1..=12).contains(&month)
-        && (1..=days_in(year, month)).contains(&day)
-        && hour < 24
-        && minute < 60
-        && second < 60;
-    if !fits {
-        return None;
-    }
-    let nanos = match tail.strip_suffix(b"Z").unwrap_or(tail) {
-        [] => 0,
-        [b'.', fraction @ ..] if (1..=9).contains(&fraction.len()) => {
-            digits(fraction)? * 10_i64.pow(9 - fraction.len() as u32)
-        }
-        _ => return None,
-    };
-    let seconds = ((days_from_epoch(year, month, day) * 24 + hour) * 60 + minute) * 60 + second;
-    Some(Timestamp::from_nanos(seconds * 1_000_000_000 + nanos))
-}
-
-fn digits(text: &[u8]) -> Option<i64> {
-    text.iter().try_fold(0, |number, &byte| byte.is_ascii_digit().then(|| number * 10 + i64::from(byte - b'0')))
-}
-
-fn days_in(year: i64, month: i64) -> i64 {
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    match month {
-        2 => 28 + i64::from(leap),
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
-    }
-}
-
-/// Howard Hinnant's `days_from_civil`, for years after 0: years begin in March, so that the leap day is the last.
-fn days_from_epoch(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let (era, of_era) = (year / 400, year % 400);
-    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
-}
-
-/// What [`Records::read`] found.
-enum Record {
-    Whole,
-    Bad(String),
-    End,
-}
-
-/// The records of an input, one at a time.
-struct Records<'r> {
-    lines: Lines<'r>,
-    /// Line on which the record begins, from 1.
-    start: u64,
-    /// Line read last.
-    number: u64,
-    line: Vec<u8>,
-    /// Cells of a record that has quotes, with them undone.
-    unquoted: Vec<u8>,
-    /// Where each cell is: in `unquoted` if the record has quotes, else in `line`.
-    cells: Vec<(usize, usize)>,
-    has_quotes: bool,
-    /// Lines that were read as part of a quoted cell which was never closed, to be read again, and how far that is.
-    again: Vec<u8>,
-    again_at: usize,
-    /// Comma, unless the first line has none of it but semicolons or tabs.
-    delimiter: Option<u8>,
-}
-
-impl<'r> Records<'r> {
-    fn new(input: &'r mut dyn BufRead) -> Self {
-        Records {
-            lines: Lines::new(input),
-            start: 0,
-            number: 0,
-            line: Vec::new(),
-            unquoted: Vec::new(),
-            cells: Vec::new(),
-            has_quotes: false,
-            again: Vec::new(),
-            again_at: 0,
-            delimiter: None,
-        }
-    }
-
-    /// Number of cells.
-    fn len(&self) -> usize {
-        self.cells.len()
-    }
-
-    /// A cell without the blanks around it.
-    fn cell(&self, at: usize) -> &[u8] {
-        let (start, end) = self.cells[at];
-        let text = if self.has_quotes { &self.unquoted } else { &self.line };
-        text[start..end].trim_ascii()
-    }
-
-    fn texts(&self) -> Vec<String> {
-        (0..self.len()).map(|at| String::from_utf8_lossy(self.cell(at)).into_owned()).collect()
-    }
-
-    /// Reads the next record; blank lines are none.
-    fn read(&mut self) -> io::Result<Record> {
-        loop {
-            let mut line = std::mem::take(&mut self.line);
-            let found = self.next_line(&mut line);
-            self.line = line;
-            self.start = self.number;
-            match found? {
-                Line::End => return Ok(Record::End),
-                Line::TooLong => return Ok(Record::Bad(Line::too_long())),
-                Line::Whole if self.line.trim_ascii().is_empty() => {}
-                Line::Whole => break,
-            }
-        }
-        let delimiter = *self.delimiter.get_or_insert_with(|| sniffed(&self.line));
-        self.cells.clear();
-        self.has_quotes = memchr(b'"', &self.line).is_some();
-        if self.has_quotes {
-            return self.read_quoted(delimiter);
-        }
-        let mut start = 0;
-        for end in memchr_iter(delimiter, &self.line) {
-            self.cells.push((start, end));
-            start = end + 1;
-        }
-        self.cells.push((start, self.line.len()));
-        Ok(Record::Whole)
-    }
-
-    /// Splits a record with quotes, which may go on over further lines.
-    fn read_quoted(&mut self, delimiter: u8) -> io::Result<Record> {
-        self.unquoted.clear();
-        let line = std::mem::take(&mut self.line);
-        let mut open = self.split_quoted(&line, false, delimiter);
-        self.line = line;
-        let (mut further, mut more) = (Vec::new(), Vec::new());
-        while open {
-            let found = if further.len() < QUOTED_BYTES_MAX { self.next_line(&mut more)? } else { Line::End };
-            if found != Line::End {
-                further.extend_from_slice(&more);
-                further.push(b'\n');
-            }
-            if found != Line::Whole {
-                self.read_again(further);
-                return Ok(Record::Bad("a quote is opened and not closed: write `\"` in a cell as `\"\"`".to_owned()));
-            }
-            self.unquoted.push(b'\n');
-            open = self.split_quoted(&more, true, delimiter);
-        }
-        Ok(Record::Whole)
-    }
-
-    /// Appends the cells of a line. `inside`: whether it begins within quotes; the answer: whether it ends so.
-    fn split_quoted(&mut self, line: &[u8], mut inside: bool, delimiter: u8) -> bool {
-        let (mut at, mut fresh) = (0, !inside);
-        loop {
-            if inside {
-                let Some(length) = memchr(b'"', &line[at..]) else {
-                    self.unquoted.extend_from_slice(&line[at..]);
-                    return true;
-                };
-                self.unquoted.extend_from_slice(&line[at..at + length]);
-                at += length + 1;
-                inside = line.get(at) == Some(&b'"');
-                if inside {
-                    self.unquoted.push(b'"');
-                    at += 1;
-                }
-                fresh = false;
-                continue;
-            }
-            match line.get(at) {
-                None => {
-                    self.end_cell();
-                    return false;
-                }
-                Some(&byte) if byte == delimiter => {
-                    self.end_cell();
-                    fresh = true;
-                }
-                Some(b'"') if fresh => inside = true,
-                Some(&byte) => {
-                    self.unquoted.push(byte);
-                    fresh = false;
-                }
-            }
-            at += 1;
-        }
-    }
-
-    fn end_cell(&mut self) {
-        let start = self.cells.last().map_or(0, |&(_, end)| end);
-        self.cells.push((start, self.unquoted.len()));
-    }
-
-    /// Puts lines back before those not read yet.
-    fn read_again(&mut self, mut further: Vec<u8>) {
-        further.extend_from_slice(&self.again[self.again_at..]);
-        self.again = further;
-        self.again_at = 0;
-        self.number = self.start;
-    }
-
-    fn next_line(&mut self, line: &mut Vec<u8>) -> io::Result<Line> {
-        let waiting = &self.again[self.again_at..];
-        let found = match memchr(b'\n', waiting) {
-            Some(end) => {
-                line.clear();
-                line.extend_from_slice(&waiting[..end]);
-                self.again_at += end + 1;
-                Line::Whole
-            }
-            None => self.lines.read(line)?,
-        };
-        self.number += u64::from(found != Line::End);
-        Ok(found)
-    }
-}
-
-fn sniffed(header: &[u8]) -> u8 {
-    let has = |byte: u8| memchr(byte, header).is_some();
-    [b',', b';', b'\t'].into_iter().find(|&byte| has(byte)).unwrap_or(b',')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::ingest::Faults;
+    use crate::ingest::csv_time::civil_time;
     use crate::ingest::gather::testing::{Noise, Recorder, all_times};
+    use crate::model::Timestamp;
 
     type Samples = Vec<(String, i64, f64)>;
     /// What it shows, the options, the file, and the samples.
@@ -779,7 +541,7 @@ mod tests {
         ];
         for (input, expected) in table {
             for capacity in [1, 3, 64] {
-                let mut input = io::BufReader::with_capacity(capacity, input.as_bytes());
+                let mut input = std::io::BufReader::with_capacity(capacity, input.as_bytes());
                 let (mut records, mut found) = (Records::new(&mut input), Vec::new());
                 while let Record::Whole = records.read().unwrap() {
                     found.push(records.texts());

@@ -1,6 +1,8 @@
 //! Sources: protocols, file formats and collectors, one file each. All end in a [`Gather`].
 
 mod csv;
+mod csv_records;
+mod csv_time;
 mod format;
 mod gather;
 pub mod line_protocol;
