@@ -10,7 +10,7 @@ use super::cli::{Global, WrongUsage};
 use crate::config::{Settings, read_pipelines};
 use crate::flow::StageStats;
 use crate::query::{Engine, SystemTable};
-use crate::stages::{Door, Pipelines};
+use crate::stages::{Door, PipelineSpec, Pipelines};
 use crate::store::{Keeper, Store};
 use crate::world::World;
 
@@ -38,32 +38,37 @@ pub(super) fn settings(global: &Global) -> anyhow::Result<Settings> {
     Ok(Settings::read(&file, &text, std::env::vars())?)
 }
 
+fn pipelines(settings: &Settings) -> anyhow::Result<Vec<PipelineSpec>> {
+    Ok(read_pipelines(&settings.pipelines, |file| std::fs::read_to_string(file))?)
+}
+
 impl Node {
     /// Opens the data directory that the command line names to ask it. Nothing of it is changed.
     ///
     /// # Errors
     /// There must be one.
     pub fn open(global: &Global) -> anyhow::Result<Node> {
+        // What is wrong with the settings is told first: it is wrong wherever the data lies.
+        let settings = settings(global)?;
+        let pipelines = pipelines(&settings)?;
         if !global.data.join("catalog").exists() {
             let dir = global.data.display();
-            return Err(WrongUsage(format!(
-                "there is no store in {dir}: `import` or `serve` makes one, --data names another"
-            ))
-            .into());
+            let told = format!("there is no store in {dir}: `import` or `serve` makes one, --data names another");
+            return Err(WrongUsage(told).into());
         }
-        Self::assemble(&global.data, settings(global)?)
+        Self::assemble(&global.data, settings, pipelines)
     }
 
     /// Opens or makes it to write to it.
     pub fn open_to_write(dir: &Path, settings: Settings) -> anyhow::Result<Node> {
-        let mut node = Self::assemble(dir, settings)?;
+        let pipelines = pipelines(&settings)?;
+        let mut node = Self::assemble(dir, settings, pipelines)?;
         node.keeper = Some(Keeper::start(&node.store).context("cannot start the store's keeper")?);
         Ok(node)
     }
 
-    fn assemble(dir: &Path, settings: Settings) -> anyhow::Result<Node> {
+    fn assemble(dir: &Path, settings: Settings, pipelines: Vec<PipelineSpec>) -> anyhow::Result<Node> {
         let world = World::real();
-        let pipelines = read_pipelines(&settings.pipelines, |file| std::fs::read_to_string(file))?;
         let store = Arc::new(Store::open(world.clone(), dir, settings.store_spec())?);
         let pipelines = Pipelines::attach(&store, pipelines)?;
         let told = pipelines.clone();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::cli::Global;
 use super::collect::Collecting;
@@ -45,8 +46,10 @@ pub(super) fn run(node: Node, listen: &str) -> anyhow::Result<()> {
             .system
             .then(|| Collecting::start(node.world.clone(), node.door.clone(), collect.system_interval, limits.future));
         let collecting = collecting.transpose().context("cannot start the system collector")?;
+        // Before the address is told: whoever reads it may tell the server to stop.
+        let told_to_stop = told_to_stop()?;
         eprintln!("plimsoll listens on http://{} and keeps {}", server.address()?, node.store.dir().display());
-        server.run(told_to_stop()).await?;
+        server.run(told_to_stop).await?;
         drop(collecting);
         anyhow::Ok(())
     })?;
@@ -54,15 +57,14 @@ pub(super) fn run(node: Node, listen: &str) -> anyhow::Result<()> {
     node.close()
 }
 
-/// Ctrl-C or SIGTERM.
-async fn told_to_stop() {
-    let interrupt = tokio::signal::ctrl_c();
-    let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) else {
-        let _ = interrupt.await;
-        return;
-    };
-    tokio::select! {
-        _ = interrupt => {}
-        _ = terminate.recv() => {}
-    }
+/// Is done at Ctrl-C or SIGTERM; they are caught from this call on.
+fn told_to_stop() -> std::io::Result<impl Future<Output = ()>> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
 }

@@ -324,8 +324,11 @@ fn an_address_in_use_and_a_folder_that_cannot_be_made_are_told() {
     let ran = plimsoll(&folder.path().join("two"), &["serve", "--listen", "here"]).ending(1);
     assert!(ran.stderr.contains("cannot listen on here"), "{}", ran.stderr);
     let taken = file(folder.path(), "a-file", "");
-    let ran = plimsoll(Path::new(&taken), &["sql", "SELECT 1"]).ending(1);
+    let ran = plimsoll(Path::new(&taken), &["serve", "--listen", "127.0.0.1:0"]).ending(1);
     assert!(ran.stderr.contains("a-file"), "{}", ran.stderr);
+    let ran = plimsoll(&folder.path().join("three"), &["sql", "SELECT 1"]).ending(2);
+    assert!(ran.stderr.contains("there is no store in"), "{}", ran.stderr);
+    assert!(!folder.path().join("three").exists(), "asking makes nothing");
     server.write("kept v=1 1700000000000000000\n");
 }
 

@@ -56,7 +56,7 @@ fn the_demo_needs_nothing_and_prints_the_report() {
         &text,
         &[
             "What is stored",
-            "Machine: percentages over the whole recording",
+            "Percentages over the last hour of data",
             "Anomalies an hour",
             "The strongest anomalies",
             "What moved together (different metrics)",
