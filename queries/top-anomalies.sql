@@ -3,5 +3,5 @@
 -- title: The strongest anomalies
 SELECT time, "end", series, value, expected, score, samples
 FROM anomalies
-ORDER BY abs(score) DESC, time, series
+ORDER BY abs(score) DESC, samples DESC, time, series
 LIMIT $limit;

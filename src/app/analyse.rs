@@ -61,7 +61,7 @@ pub(super) fn anomalies(global: &Global, args: &FoundArgs, printer: &mut Printer
     answer(
         global,
         &format!(
-            "SELECT time, \"end\", series, value, expected, score, samples FROM anomalies {} ORDER BY abs(score) DESC, time, series LIMIT {}",
+            "SELECT time, \"end\", series, value, expected, score, samples FROM anomalies {} ORDER BY abs(score) DESC, samples DESC, time, series LIMIT {}",
             filter(&conditions),
             args.limit
         ),

@@ -13,6 +13,7 @@ mod segments;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sled::transaction::{ConflictableTransactionError, Transactional};
 
@@ -25,7 +26,10 @@ pub use segments::{SegmentRecord, TableName};
 /// Version of the layout of everything in the data directory. A newer one is refused.
 pub const FORMAT: u64 = 1;
 
-const SERIES_BLOCK: usize = 4096;
+const SERIES_BLOCK: usize = 1024;
+
+/// Bytes by which sled's log grows: its default of 512 KiB would be most of a small store.
+const LOG_SEGMENT: usize = 128 << 10;
 
 type SeriesBlocks = Vec<(u32, Vec<u8>)>;
 
@@ -66,12 +70,7 @@ pub struct Catalog {
 impl Catalog {
     /// Opens or makes the catalog in the folder `path`.
     pub fn open(path: &Path, world: &World) -> Result<Catalog, CatalogError> {
-        let db = sled::Config::new()
-            .path(path)
-            .mode(sled::Mode::LowSpace)
-            .cache_capacity(8 << 20)
-            .flush_every_ms(None)
-            .open()?;
+        let db = open_sled(path)?;
         let (series, segments, state) = (db.open_tree("series")?, db.open_tree("segments")?, db.open_tree("state")?);
         if let Some(found) = number(&state, "format")?.filter(|&found| found > FORMAT) {
             return Err(CatalogError::Newer { found });
@@ -163,6 +162,31 @@ impl Catalog {
             Ok((first as u32, block))
         });
         Ok((blocks.collect::<Result<_, CatalogError>>()?, len))
+    }
+}
+
+/// How often and how long to wait for sled's threads of an earlier opening to let go of its file.
+const LOOK: Duration = Duration::from_millis(10);
+const LOOKS: u32 = 500;
+
+/// Opens sled's folder. The data directory's own lock is held by then, so a lock on sled's file can only be that of an
+/// earlier opening in this process, which sled's threads give up a moment after it was closed.
+fn open_sled(path: &Path) -> Result<sled::Db, sled::Error> {
+    let config = sled::Config::new()
+        .path(path)
+        .mode(sled::Mode::LowSpace)
+        .cache_capacity(8 << 20)
+        .segment_size(LOG_SEGMENT)
+        .flush_every_ms(None);
+    let mut looks = 0;
+    loop {
+        match config.open() {
+            Err(sled::Error::Io(error)) if looks < LOOKS && error.to_string().contains("could not acquire lock") => {
+                looks += 1;
+                std::thread::sleep(LOOK);
+            }
+            opened => return opened,
+        }
     }
 }
 

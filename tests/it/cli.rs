@@ -9,13 +9,19 @@ use tempfile::{TempDir, tempdir};
 
 use crate::support::{Server, plimsoll, plimsoll_with, program, sql};
 
-/// A store with a load that swings, leaps once, and has a companion that moves with it.
+/// A store with a load that swings, leaps twice, the second time further, and has a companion that moves with it.
 fn store() -> TempDir {
     let folder = tempdir().unwrap();
     let mut lines = String::new();
     for n in 0..700_i64 {
         let swing = 50.0 + 10.0 * (n as f64 / 40.0).sin() + ((n * 7919) % 13) as f64 / 10.0;
-        let leap = if (500..505).contains(&n) { 500.0 } else { 0.0 };
+        let leap = if (500..505).contains(&n) {
+            500.0
+        } else if (300..305).contains(&n) {
+            100.0
+        } else {
+            0.0
+        };
         let time = 1_700_000_000 + n * 30;
         lines.push_str(&format!("web,host=a load={},requests={} {time}\n", swing + leap, swing * 3.0 + leap));
         lines.push_str(&format!("disk,host=a used_percent={} {time}\n", 20.0 + n as f64 / 50.0));
@@ -198,7 +204,11 @@ fn the_analysis_commands_find_what_is_in_the_data() {
     let found = rows(&["anomalies", "--metric", "web_load"]);
     assert!(
         found[0]["time"].as_str().unwrap().starts_with("2023-11-15T02:23:20"),
-        "the leap is the strongest: {found:?}"
+        "the further leap is the strongest: {found:?}"
+    );
+    assert!(
+        found.iter().any(|row| row["time"].as_str().unwrap().starts_with("2023-11-15T00:43:20")),
+        "both leaps are found: {found:?}"
     );
     let scores: Vec<f64> = found.iter().map(|row| row["score"].as_f64().unwrap().abs()).collect();
     assert!(scores.is_sorted_by(|a, b| a >= b), "{scores:?}");
