@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::cli::{Global, WrongUsage};
+use super::global::{Global, WrongUsage};
 use super::print::Printer;
 use super::source::Source;
 use crate::model::Timestamp;

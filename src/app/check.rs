@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::cli::Global;
+use super::global::Global;
 use super::report::{REPORTS, sections};
 use crate::config::{ConfigFault, ConfigFaults, DEFAULT_PIPELINE, Settings, read_pipeline, read_pipelines};
 

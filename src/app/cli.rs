@@ -1,14 +1,13 @@
 //! The command line: what can be typed, and how a command ends.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 
+use super::global::{Color, Global, WrongUsage};
 use super::print::Printer;
 use super::{analyse, check, demo, export, import, report, serve, source, stats};
 use crate::config::ConfigFaults;
-use crate::query::OutputFormat;
 
 const FAILED: u8 = 1;
 const WRONG_USAGE: u8 = 2;
@@ -20,61 +19,6 @@ struct Cli {
     global: Global,
     #[command(subcommand)]
     command: Command,
-}
-
-/// What every command takes.
-#[derive(Args, Clone)]
-pub(super) struct Global {
-    /// The data directory
-    #[arg(long, global = true, env = "PLIMSOLL_DATA", default_value = "plimsoll-data", value_name = "DIR")]
-    pub data: PathBuf,
-    /// Ask a running server instead, as in http://127.0.0.1:9464
-    #[arg(long, global = true, value_name = "URL")]
-    pub url: Option<String>,
-    /// Settings file
-    #[arg(long, global = true, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// How rows are written
-    #[arg(long, global = true, value_enum, default_value = "table")]
-    pub format: Format,
-    /// Colours on the terminal
-    #[arg(long, global = true, value_enum, default_value = "auto")]
-    pub color: Color,
-    /// Say more on stderr; twice for still more
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
-    pub verbose: u8,
-}
-
-#[derive(Clone, Copy, ValueEnum, PartialEq, Eq)]
-pub(super) enum Format {
-    Table,
-    Markdown,
-    Csv,
-    Json,
-    Ndjson,
-    Parquet,
-    Arrow,
-}
-
-impl From<Format> for OutputFormat {
-    fn from(format: Format) -> Self {
-        match format {
-            Format::Table => OutputFormat::Table,
-            Format::Markdown => OutputFormat::Markdown,
-            Format::Csv => OutputFormat::Csv,
-            Format::Json => OutputFormat::Json,
-            Format::Ndjson => OutputFormat::Ndjson,
-            Format::Parquet => OutputFormat::Parquet,
-            Format::Arrow => OutputFormat::Arrow,
-        }
-    }
-}
-
-#[derive(Clone, Copy, ValueEnum, PartialEq, Eq)]
-pub(super) enum Color {
-    Auto,
-    Always,
-    Never,
 }
 
 #[derive(Subcommand)]
@@ -126,11 +70,6 @@ pub fn run() -> ExitCode {
         }
     }
 }
-
-/// What was typed cannot be.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct WrongUsage(pub String);
 
 fn command(cli: &Cli) -> anyhow::Result<ExitCode> {
     let global = &cli.global;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::cli::Global;
+use super::global::Global;
 use super::import::read_parquet;
 use super::node::{Node, settings};
 use super::print::Printer;

@@ -7,7 +7,7 @@ use anyhow::Context;
 use arrow::array::{AsArray, RecordBatch};
 use clap::{Args, ValueEnum};
 
-use super::cli::{Global, WrongUsage};
+use super::global::{Global, WrongUsage};
 use super::source::Source;
 use crate::query::{OutputFormat, render};
 

@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, Float64Type, TimeUnit, TimestampNanosecondType}
 use clap::Args;
 use indicatif::ProgressBar;
 
-use super::cli::{Global, WrongUsage};
+use super::global::{Global, WrongUsage};
 use super::input;
 use super::node::{Node, settings};
 use crate::ingest::line_protocol::{LineCache, LineOptions, Precision, read_lines};

@@ -6,6 +6,7 @@ mod cli;
 mod collect;
 mod demo;
 mod export;
+mod global;
 mod import;
 mod input;
 mod node;

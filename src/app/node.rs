@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray, UInt64Array};
 
-use super::cli::{Global, WrongUsage};
+use super::global::{Global, WrongUsage};
 use crate::config::{Settings, read_pipelines};
 use crate::flow::StageStats;
 use crate::query::{Engine, SystemTable};

@@ -13,7 +13,7 @@ use std::path::Path;
 use anyhow::Context;
 use clap::Args;
 
-use super::cli::{Global, WrongUsage};
+use super::global::{Global, WrongUsage};
 use super::print::Printer;
 use super::source::{Source, statements};
 

@@ -6,8 +6,8 @@ use anyhow::Context;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::cli::Global;
 use super::collect::Collecting;
+use super::global::Global;
 use super::node::{Node, settings};
 use crate::serve::{Limits, Server, ServerParts};
 

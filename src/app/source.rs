@@ -8,7 +8,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use clap::Args;
 
-use super::cli::{Global, WrongUsage};
+use super::global::{Global, WrongUsage};
 use super::node::Node;
 use super::print::Printer;
 use super::remote::Remote;

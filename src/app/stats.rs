@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt64Array};
 
-use super::cli::{Global, WrongUsage};
+use super::global::{Global, WrongUsage};
 use super::node::Node;
 use super::print::Printer;
 use super::remote::Remote;

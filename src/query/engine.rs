@@ -1,6 +1,5 @@
 //! The engine: a session for each statement, over a snapshot of its own, that can read and nothing else.
 
-use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -16,7 +15,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::StreamExt;
 
 use super::forecast::ForecastFunction;
-use super::system::SystemTables;
+use super::system::{SystemTable, SystemTables};
 use super::tables::Tables;
 use crate::store::{Snapshot, Store, StoreStats};
 
@@ -79,19 +78,6 @@ impl Answer {
             batches.push(batch?);
         }
         Ok(batches)
-    }
-}
-
-/// A table `system.NAME` whose rows somebody else knows.
-#[derive(Clone)]
-pub struct SystemTable {
-    pub name: &'static str,
-    pub rows: Arc<dyn Fn() -> RecordBatch + Send + Sync>,
-}
-
-impl fmt::Debug for SystemTable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SystemTable({})", self.name)
     }
 }
 

@@ -11,5 +11,6 @@ mod system;
 mod tables;
 
 pub use crate::store::{StoreStats, TableStats};
-pub use engine::{Answer, Engine, QueryError, SystemTable, parse};
+pub use engine::{Answer, Engine, QueryError, parse};
 pub use render::{OutputFormat, render};
+pub use system::SystemTable;

@@ -1,5 +1,6 @@
 //! Tables about the store itself: `system.series`, `system.segments`, `system.memory`, and those that others add.
 
+use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampNanosecondArray, UInt32Array, UInt64Array};
@@ -8,11 +9,23 @@ use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::datasource::MemTable;
 use datafusion::error::{DataFusionError, Result};
 
-use super::engine::SystemTable;
 use crate::model::{SeriesDef, SeriesId, Timestamp};
 use crate::store::{Snapshot, StoreStats};
 
 const OWN: [&str; 3] = ["series", "segments", "memory"];
+
+/// A table `system.NAME` whose rows somebody else knows.
+#[derive(Clone)]
+pub struct SystemTable {
+    pub name: &'static str,
+    pub rows: Arc<dyn Fn() -> RecordBatch + Send + Sync>,
+}
+
+impl fmt::Debug for SystemTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SystemTable({})", self.name)
+    }
+}
 
 /// The tables of the schema `system`.
 pub(super) struct SystemTables {
@@ -21,8 +34,8 @@ pub(super) struct SystemTables {
     others: Vec<SystemTable>,
 }
 
-impl std::fmt::Debug for SystemTables {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for SystemTables {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SystemTables")
     }
 }

@@ -10,7 +10,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use super::server::App;
+use super::state::App;
 
 pub(super) async fn health(State(app): State<Arc<App>>) -> Response {
     match app.engine.closed() {

@@ -5,6 +5,8 @@ mod body;
 mod error;
 mod server;
 mod sql;
+mod state;
 mod write;
 
-pub use server::{Limits, Server, ServerParts};
+pub use server::{Server, ServerParts};
+pub use state::Limits;

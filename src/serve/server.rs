@@ -2,8 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -13,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use super::error::ApiError;
-use super::write::LineCaches;
+use super::state::{App, Limits, LineCaches, Meters, mib};
 use super::{about, sql, write};
 use crate::flow::{Intake, StageStats};
 use crate::model::Timestamp;
@@ -21,31 +19,6 @@ use crate::query::Engine;
 
 /// Bodies of the largest size that may be in memory at once; others wait.
 const BODIES_AT_ONCE: u32 = 2;
-
-/// Whole mebibytes that hold `bytes`.
-pub(super) fn mib(bytes: usize) -> u32 {
-    u32::try_from(bytes.div_ceil(1 << 20).max(1)).unwrap_or(u32::MAX >> 3)
-}
-
-/// Counts since the start.
-#[derive(Debug, Default)]
-pub struct Meters {
-    pub samples: AtomicU64,
-    pub lines: AtomicU64,
-    pub refused_lines: AtomicU64,
-    pub text_fields: AtomicU64,
-}
-
-/// What is taken of a request.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Bytes of a body, after decompression.
-    pub body: usize,
-    /// How far ahead of the clock a sample may be.
-    pub future: Duration,
-    /// How far behind it.
-    pub retention: Option<Duration>,
-}
 
 /// What the server is made of.
 pub struct ServerParts {
@@ -55,20 +28,6 @@ pub struct ServerParts {
     pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     /// What the stages did so far.
     pub stages: Arc<dyn Fn() -> Vec<StageStats> + Send + Sync>,
-}
-
-/// What handlers share.
-pub(super) struct App {
-    pub intake: Arc<dyn Intake>,
-    pub engine: Arc<Engine>,
-    pub limits: Limits,
-    pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
-    pub stages: Arc<dyn Fn() -> Vec<StageStats> + Send + Sync>,
-    pub meters: Meters,
-    pub lines: LineCaches,
-    /// Mebibytes of bodies that may be in memory at once.
-    pub room: Arc<Semaphore>,
-    pub room_mib: u32,
 }
 
 /// Listens from [`Server::bind`] on.

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::body;
 use super::error::ApiError;
-use super::server::App;
+use super::state::App;
 use crate::query::{OutputFormat, render};
 
 #[derive(Deserialize)]

@@ -11,8 +11,8 @@ use serde::Deserialize;
 
 use super::body;
 use super::error::ApiError;
-use super::server::{App, mib};
-use crate::ingest::line_protocol::{LineCache, LineOptions, Precision, read_lines};
+use super::state::{App, mib};
+use crate::ingest::line_protocol::{LineOptions, Precision, read_lines};
 use crate::ingest::{Gather, ReadError, TimeBounds, read_performance};
 
 /// What the write endpoints of InfluxDB's versions take. Names of buckets and users are accepted and left.
@@ -104,23 +104,4 @@ async fn off_thread(
         tracing::error!(%error, "a write failed");
         Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "the write failed: see the server's log"))
     })
-}
-
-/// Line caches by database: a database is a label of its series.
-#[derive(Default)]
-pub(super) struct LineCaches {
-    by_database: std::sync::Mutex<std::collections::HashMap<String, Arc<LineCache>>>,
-}
-
-impl LineCaches {
-    fn of(&self, database: &str) -> Arc<LineCache> {
-        let mut caches = self.by_database.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(cache) = caches.get(database) {
-            return cache.clone();
-        }
-        let labels = if database.is_empty() { Vec::new() } else { vec![("db".to_owned(), database.to_owned())] };
-        let cache = Arc::new(LineCache::with_labels(labels));
-        caches.insert(database.to_owned(), cache.clone());
-        cache
-    }
 }

@@ -1,4 +1,4 @@
-//! Holds `src/` to the rooms of STYLE.md and to what ARCHITECTURE.md says: what Cargo would do, were each room a crate.
+//! Holds `src/` to the rooms and to what ARCHITECTURE.md says: what Cargo would do, were each room a crate.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -448,7 +448,7 @@ fn every_folder_of_the_source_is_a_room_of_the_table() {
     for (path, _) in sources() {
         let room = Source::new(&path, "").room().to_owned();
         let known = room.is_empty() || room == "app" || ROOMS.iter().any(|(name, _)| *name == room);
-        assert!(known, "{path}: `{room}` is no room: add it to STYLE.md, ARCHITECTURE.md and here");
+        assert!(known, "{path}: `{room}` is no room: add it to ARCHITECTURE.md and here");
     }
 }
 

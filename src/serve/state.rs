@@ -1,0 +1,71 @@
+//! What handlers share: the parts of the server, its counts, its bounds.
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use crate::flow::{Intake, StageStats};
+use crate::ingest::line_protocol::LineCache;
+use crate::model::Timestamp;
+use crate::query::Engine;
+
+/// Whole mebibytes that hold `bytes`.
+pub(super) fn mib(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(1 << 20).max(1)).unwrap_or(u32::MAX >> 3)
+}
+
+/// Counts since the start.
+#[derive(Debug, Default)]
+pub struct Meters {
+    pub samples: AtomicU64,
+    pub lines: AtomicU64,
+    pub refused_lines: AtomicU64,
+    pub text_fields: AtomicU64,
+}
+
+/// What is taken of a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes of a body, after decompression.
+    pub body: usize,
+    /// How far ahead of the clock a sample may be.
+    pub future: Duration,
+    /// How far behind it.
+    pub retention: Option<Duration>,
+}
+
+/// What handlers share.
+pub(super) struct App {
+    pub intake: Arc<dyn Intake>,
+    pub engine: Arc<Engine>,
+    pub limits: Limits,
+    pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    pub stages: Arc<dyn Fn() -> Vec<StageStats> + Send + Sync>,
+    pub meters: Meters,
+    pub lines: LineCaches,
+    /// Mebibytes of bodies that may be in memory at once.
+    pub room: Arc<Semaphore>,
+    pub room_mib: u32,
+}
+
+/// Line caches by database: a database is a label of its series.
+#[derive(Default)]
+pub(super) struct LineCaches {
+    by_database: Mutex<HashMap<String, Arc<LineCache>>>,
+}
+
+impl LineCaches {
+    pub fn of(&self, database: &str) -> Arc<LineCache> {
+        let mut caches = self.by_database.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cache) = caches.get(database) {
+            return cache.clone();
+        }
+        let labels = if database.is_empty() { Vec::new() } else { vec![("db".to_owned(), database.to_owned())] };
+        let cache = Arc::new(LineCache::with_labels(labels));
+        caches.insert(database.to_owned(), cache.clone());
+        cache
+    }
+}
