@@ -252,6 +252,8 @@ fn recording(path: &Path) -> (u64, u64, BTreeMap<String, u64>) {
 const DUCKDB: &str = r#"
 import duckdb, json, sys
 data = sys.argv[1]
+# It would be drawn into the answer where the machine is slow.
+duckdb.sql("SET enable_progress_bar = false")
 rows = duckdb.sql(f"""
     WITH samples AS (
         SELECT metric, series, time, coalesce(value, unscaled / power(10, scale)) AS value
