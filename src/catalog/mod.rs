@@ -1,35 +1,45 @@
-//! The catalog: which series exist, which segments make up each table, how far the log is covered. Kept in sled,
-//! changed in one transaction.
+//! The catalog: which series exist, which segments make up each table, how far the log is covered, what is lost. Kept in
+//! sled, changed in one transaction.
 //!
 //! ```text
-//! tree      key                         value
+//! tree      key                         value (each sealed, see `sealed.rs`)
 //! series    first id, u32 big-endian    zstd of consecutive encoded definitions
 //! segments  segment number, u64 be      SegmentRecord as JSON
-//! state     name                        "format", "wal_floor", "next_segment": u64 be; "checkpoint", "store": text
+//! losses    0, 1, …, u64 be             Loss as JSON
+//! state     "head"                      Head as JSON: format, generation, floor of the log, what the trees must hold
 //! ```
+//!
+//! What sled gives back is not taken on trust: values are sealed, the head says how many there are and sums them up, and
+//! the witness (`witness.rs`) says how many commits there were. What does not agree is an error, and the store makes a new
+//! catalog from its files.
 
+mod losses;
 mod registry;
+mod sealed;
 mod segments;
+mod witness;
 
-use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sled::transaction::{ConflictableTransactionError, Transactional};
+use serde::{Deserialize, Serialize};
+use sled::transaction::{ConflictableTransactionError, TransactionError, Transactional};
 
-use crate::model::{SeriesDef, SeriesId};
-use crate::world::World;
+use crate::model::SeriesDef;
+use crate::world::{Disk, RealDisk, World};
 
+pub use losses::Loss;
 pub use registry::Registry;
+use sealed::{entries, guarded, open_sled, seal, unseal};
 pub use segments::{SegmentRecord, TableName};
+use witness::{Said, Witness};
 
-/// Version of the layout of everything in the data directory. A newer one is refused.
-pub const FORMAT: u64 = 1;
+/// Version of the layout of everything in the data directory. Another one is refused.
+pub const FORMAT: u64 = 2;
 
 const SERIES_BLOCK: usize = 1024;
-
-/// Bytes by which sled's log grows: its default of 512 KiB would be most of a small store.
-const LOG_SEGMENT: usize = 128 << 10;
+const HEAD: &[u8] = b"head";
 
 type SeriesBlocks = Vec<(u32, Vec<u8>)>;
 
@@ -38,10 +48,59 @@ type SeriesBlocks = Vec<(u32, Vec<u8>)>;
 pub enum CatalogError {
     #[error("the catalog cannot be read or written")]
     Sled(#[from] sled::Error),
-    #[error("the catalog's entry {entry} is damaged")]
+    #[error("there is no catalog")]
+    Missing,
+    #[error("its entry {entry} is damaged")]
     Damaged { entry: String },
-    #[error("the data directory has format {found}, this program knows up to {FORMAT}: use a newer plimsoll")]
-    Newer { found: u64 },
+    #[error("it fell back to commit {found} of {witnessed}")]
+    RolledBack { found: u64, witnessed: u64 },
+    #[error("it is that of another store")]
+    Foreign,
+    #[error("sled gave up on it: {told}")]
+    Panicked { told: String },
+    #[error("the data directory has format {found}, this program knows {FORMAT}: use the plimsoll that wrote it")]
+    OtherFormat { found: u64 },
+}
+
+impl CatalogError {
+    /// Whether a new catalog made from the store's files helps.
+    pub fn is_damage(&self) -> bool {
+        use std::io::ErrorKind as E;
+        match self {
+            CatalogError::OtherFormat { .. } => false,
+            CatalogError::Sled(sled::Error::Io(error)) => {
+                let told = error.to_string();
+                let is_outside = matches!(error.kind(), E::PermissionDenied | E::StorageFull | E::ReadOnlyFilesystem);
+                !is_outside && !told.contains("could not acquire lock")
+            }
+            _ => true,
+        }
+    }
+}
+
+/// Where a catalog is.
+#[derive(Clone, Debug)]
+pub struct CatalogPlace {
+    /// sled's folder.
+    pub dir: PathBuf,
+    /// The file that says how far it had come.
+    pub witness: PathBuf,
+}
+
+/// All that a catalog holds.
+#[derive(Debug, Default)]
+pub struct Contents {
+    pub records: Vec<SegmentRecord>,
+    pub series: Vec<SeriesDef>,
+    pub losses: Vec<Loss>,
+    /// Of these, from the first, so many were taken note of.
+    pub acknowledged: u64,
+    pub wal_floor: u64,
+    pub checkpoint: Option<String>,
+    /// Number for the next file.
+    pub next_number: u64,
+    /// Commits there were before.
+    pub generation: u64,
 }
 
 /// One step from a consistent state to the next: all of it is kept, or none.
@@ -56,32 +115,117 @@ pub struct Commit {
     /// Series below this number are made durable with it. Only those that files for readers outside name, too: sources
     /// go on adding series meanwhile.
     pub series: usize,
+    pub losses: Vec<Loss>,
+    /// All losses so far were taken note of.
+    pub acknowledge: bool,
+}
+
+/// What the trees must hold, and the rest of what there is to know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Head {
+    format: u64,
+    /// Name of this store, random, given when it was made.
+    store: String,
+    /// Commits so far.
+    generation: u64,
+    wal_floor: u64,
+    checkpoint: Option<String>,
+    next_number: u64,
+    segments: u64,
+    /// The checksums of all segments' values, each with the others by exclusive or.
+    segments_sum: u32,
+    series: u64,
+    losses: u64,
+    acknowledged: u64,
+}
+
+/// Everything but the series, in memory.
+struct Kept {
+    head: Head,
+    records: BTreeMap<u64, SegmentRecord>,
+    losses: Vec<Loss>,
 }
 
 /// The catalog, open.
 pub struct Catalog {
+    trees: Trees,
+    kept: Mutex<Kept>,
+    registry: Arc<Registry>,
+    witness: Witness,
+}
+
+struct Trees {
     db: sled::Db,
     series: sled::Tree,
     segments: sled::Tree,
+    losses: sled::Tree,
     state: sled::Tree,
-    registry: Arc<Registry>,
 }
 
 impl Catalog {
-    /// Opens or makes the catalog in the folder `path`.
-    pub fn open(path: &Path, world: &World) -> Result<Catalog, CatalogError> {
-        let db = open_sled(path)?;
-        let (series, segments, state) = (db.open_tree("series")?, db.open_tree("segments")?, db.open_tree("state")?);
-        if let Some(found) = number(&state, "format")?.filter(|&found| found > FORMAT) {
-            return Err(CatalogError::Newer { found });
+    /// Opens a catalog.
+    ///
+    /// # Errors
+    /// [`CatalogError::Missing`] where there is none; others where it is not as the last commit left it.
+    pub fn open(place: &CatalogPlace, world: &World) -> Result<Catalog, CatalogError> {
+        if RealDisk.list(&place.dir).is_ok_and(|files| files.is_empty()) {
+            return Err(CatalogError::Missing);
         }
-        if state.get("store")?.is_none() {
-            state.insert("store", format!("{:016x}", world.chance.next_u64()).as_bytes())?;
-            state.insert("format", &FORMAT.to_be_bytes())?;
-            db.flush()?;
+        let (trees, kept, series) = guarded(|| {
+            let trees = Trees::open(&place.dir)?;
+            let (kept, series) = trees.read()?;
+            Ok((trees, kept, series))
+        })?;
+        let witness = Witness::new(world.disk.clone(), &place.witness);
+        let said = witness.ask();
+        if let Some(said) = &said {
+            kept.head.agree_with(said)?;
         }
-        let registry = Arc::new(Registry::new(read_series(&series)?));
-        Ok(Catalog { db, series, segments, state, registry })
+        let catalog = Catalog { trees, kept: Mutex::new(kept), registry: Arc::new(Registry::new(series)), witness };
+        if said.as_ref() != Some(&catalog.kept().head.said()) {
+            catalog.tell_witness();
+        }
+        Ok(catalog)
+    }
+
+    /// Makes a catalog of what is given, in an empty folder or over one that was never finished.
+    pub fn create(place: &CatalogPlace, world: &World, contents: Contents) -> Result<Catalog, CatalogError> {
+        let store = format!("{:016x}", world.chance.next_u64());
+        let registry = Arc::new(Registry::new(contents.series));
+        let (blocks, len) = series_blocks(&registry, 0, registry.len())?;
+        let head = Head {
+            format: FORMAT,
+            store,
+            generation: contents.generation + 1,
+            wal_floor: contents.wal_floor,
+            checkpoint: contents.checkpoint,
+            next_number: contents.next_number.max(1),
+            segments: 0,
+            segments_sum: 0,
+            series: len as u64,
+            losses: contents.losses.len() as u64,
+            acknowledged: contents.acknowledged,
+        };
+        let mut kept = Kept { head, records: BTreeMap::new(), losses: contents.losses };
+        kept.take(&contents.records, &[]);
+        let trees = guarded(|| {
+            let trees = Trees::open(&place.dir)?;
+            trees.fill(&kept, &blocks)?;
+            Ok(trees)
+        })?;
+        let witness = Witness::new(world.disk.clone(), &place.witness);
+        let catalog = Catalog { trees, kept: Mutex::new(kept), registry, witness };
+        catalog.tell_witness();
+        Ok(catalog)
+    }
+
+    /// How many commits the witness saw; `None` where there is no witness.
+    pub fn witnessed(place: &CatalogPlace, world: &World) -> Option<u64> {
+        Witness::new(world.disk.clone(), &place.witness).ask().map(|said| said.generation)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All series, those not yet committed among them.
@@ -90,118 +234,251 @@ impl Catalog {
     }
 
     /// Every live segment, by number.
-    pub fn segments(&self) -> Result<Vec<SegmentRecord>, CatalogError> {
-        let decode = |entry: sled::Result<(sled::IVec, sled::IVec)>| {
-            let (key, value) = entry?;
-            serde_json::from_slice(&value).map_err(|_| CatalogError::Damaged { entry: format!("segments {key:?}") })
-        };
-        self.segments.iter().map(decode).collect()
+    pub fn segments(&self) -> Vec<SegmentRecord> {
+        self.kept().records.values().cloned().collect()
     }
 
     /// Log files below this number are covered by segments.
-    pub fn wal_floor(&self) -> Result<u64, CatalogError> {
-        Ok(number(&self.state, "wal_floor")?.unwrap_or(0))
+    pub fn wal_floor(&self) -> u64 {
+        self.kept().head.wal_floor
     }
 
     /// Name of the file with the stages' state as of the log's floor.
-    pub fn checkpoint(&self) -> Result<Option<String>, CatalogError> {
-        let text = self.state.get("checkpoint")?;
-        Ok(text.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    pub fn checkpoint(&self) -> Option<String> {
+        self.kept().head.checkpoint.clone()
     }
 
-    /// Name of this store, random, given when it was made.
-    pub fn store(&self) -> Result<String, CatalogError> {
-        let text = self.state.get("store")?.unwrap_or_default();
-        Ok(String::from_utf8_lossy(&text).into_owned())
+    /// Number for the next file: no file that was ever committed has it or a higher one.
+    pub fn next_number(&self) -> u64 {
+        self.kept().head.next_number
     }
 
-    /// Makes `commit` durable, the series it names among it: all of it together.
+    /// Rows that are lost, in the order they were missed.
+    pub fn losses(&self) -> Vec<Loss> {
+        self.kept().losses.clone()
+    }
+
+    /// How many losses nobody has taken note of.
+    pub fn losses_open(&self) -> u64 {
+        let head = &self.kept().head;
+        head.losses - head.acknowledged.min(head.losses)
+    }
+
+    /// All of it, but only series that are committed.
+    pub fn contents(&self) -> Contents {
+        let kept = self.kept();
+        let series = self.registry.defs(0..kept.head.series as usize);
+        Contents {
+            records: kept.records.values().cloned().collect(),
+            series: series.iter().map(|def| SeriesDef::clone(def)).collect(),
+            losses: kept.losses.clone(),
+            acknowledged: kept.head.acknowledged,
+            wal_floor: kept.head.wal_floor,
+            checkpoint: kept.head.checkpoint.clone(),
+            next_number: kept.head.next_number,
+            generation: kept.head.generation,
+        }
+    }
+
+    /// Reads all of it again and compares it with what is in memory.
+    pub fn check(&self) -> Result<(), CatalogError> {
+        let kept = self.kept();
+        let (found, _) = guarded(|| self.trees.read())?;
+        if found.head != kept.head || found.records != kept.records || found.losses != kept.losses {
+            return Err(CatalogError::Damaged { entry: "head".to_owned() });
+        }
+        match self.witness.ask() {
+            Some(said) if said == kept.head.said() => Ok(()),
+            _ => Err(CatalogError::Damaged { entry: "generation".to_owned() }),
+        }
+    }
+
+    /// Makes `commit` durable, the series it names among it: all of it together. Losses that are known are left out.
     pub fn commit(&self, commit: &Commit) -> Result<(), CatalogError> {
-        let (blocks, len) = self.new_series_blocks(commit.series)?;
-        let added: Vec<(u64, Vec<u8>)> = commit
-            .add
-            .iter()
-            .map(|record| (record.number, serde_json::to_vec(record).expect("a record is plain data")))
-            .collect();
-        (&self.series, &self.segments, &self.state)
-            .transaction(|(series, segments, state)| {
-                for (first, block) in &blocks {
-                    series.insert(&first.to_be_bytes(), block.as_slice())?;
-                }
-                for number in &commit.remove {
-                    segments.remove(&number.to_be_bytes())?;
-                }
-                for (number, record) in &added {
-                    segments.insert(&number.to_be_bytes(), record.as_slice())?;
-                }
-                if let Some(floor) = commit.wal_floor {
-                    state.insert("wal_floor", &floor.to_be_bytes())?;
-                }
-                if let Some(name) = &commit.checkpoint {
-                    state.insert("checkpoint", name.as_bytes())?;
-                }
-                Ok::<(), ConflictableTransactionError<sled::Error>>(())
-            })
-            .map_err(|error| match error {
-                sled::transaction::TransactionError::Abort(error)
-                | sled::transaction::TransactionError::Storage(error) => CatalogError::Sled(error),
-            })?;
-        self.db.flush()?;
+        let mut kept = self.kept();
+        let (blocks, len) = series_blocks(&self.registry, self.registry.committed(), commit.series)?;
+        let mut next = kept.after(commit);
+        next.head.series = len as u64;
+        let losses = kept.losses.len()..next.losses.len();
+        guarded(|| self.trees.change(commit, &next, losses, &blocks))?;
+        *kept = next;
+        drop(kept);
         self.registry.set_committed(len);
+        self.tell_witness();
         Ok(())
     }
 
-    fn new_series_blocks(&self, to: usize) -> Result<(SeriesBlocks, usize), CatalogError> {
-        let from = self.registry.committed();
-        let len = to.max(from);
-        let blocks = (from..len).step_by(SERIES_BLOCK).map(|first| {
-            let last = len.min(first + SERIES_BLOCK);
-            let mut plain = Vec::new();
-            self.registry.defs(first..last).iter().for_each(|def| def.encode(&mut plain));
-            let block = zstd::bulk::compress(&plain, 3).map_err(|error| CatalogError::Sled(error.into()))?;
-            Ok((first as u32, block))
-        });
-        Ok((blocks.collect::<Result<_, CatalogError>>()?, len))
-    }
-}
-
-/// How often and how long to wait for sled's threads of an earlier opening to let go of its file.
-const LOOK: Duration = Duration::from_millis(10);
-const LOOKS: u32 = 500;
-
-/// Opens sled's folder. The data directory's own lock is held by then, so a lock on sled's file can only be that of an
-/// earlier opening in this process, which sled's threads give up a moment after it was closed.
-fn open_sled(path: &Path) -> Result<sled::Db, sled::Error> {
-    let config = sled::Config::new()
-        .path(path)
-        .mode(sled::Mode::LowSpace)
-        .cache_capacity(8 << 20)
-        .segment_size(LOG_SEGMENT)
-        .flush_every_ms(None);
-    let mut looks = 0;
-    loop {
-        match config.open() {
-            Err(sled::Error::Io(error)) if looks < LOOKS && error.to_string().contains("could not acquire lock") => {
-                looks += 1;
-                std::thread::sleep(LOOK);
-            }
-            opened => return opened,
+    /// A witness that lags behind is no fault: it only sees less.
+    fn tell_witness(&self) {
+        let said = self.kept().head.said();
+        if let Err(error) = self.witness.tell(&said) {
+            tracing::warn!(%error, "the catalog's witness cannot be written");
         }
     }
 }
 
-fn number(tree: &sled::Tree, name: &str) -> Result<Option<u64>, CatalogError> {
-    let damaged = || CatalogError::Damaged { entry: name.to_owned() };
-    let bytes = tree.get(name)?;
-    bytes.map(|bytes| Ok(u64::from_be_bytes(bytes.as_ref().try_into().map_err(|_| damaged())?))).transpose()
+impl Head {
+    fn said(&self) -> Said {
+        Said { generation: self.generation, store: self.store.clone() }
+    }
+
+    fn agree_with(&self, said: &Said) -> Result<(), CatalogError> {
+        if self.store != said.store {
+            return Err(CatalogError::Foreign);
+        }
+        if self.generation < said.generation {
+            return Err(CatalogError::RolledBack { found: self.generation, witnessed: said.generation });
+        }
+        Ok(())
+    }
+}
+
+impl Kept {
+    /// Takes records in and others out, and sums them up.
+    fn take(&mut self, add: &[SegmentRecord], remove: &[u64]) {
+        for record in remove.iter().filter_map(|number| self.records.remove(number)) {
+            self.head.segments_sum ^= crc32c::crc32c(&json(&record));
+        }
+        for record in add {
+            self.head.segments_sum ^= crc32c::crc32c(&json(record));
+            self.head.next_number = self.head.next_number.max(record.number + 1);
+            self.records.insert(record.number, record.clone());
+        }
+        self.head.segments = self.records.len() as u64;
+    }
+
+    fn after(&self, commit: &Commit) -> Kept {
+        let mut next = Kept { head: self.head.clone(), records: self.records.clone(), losses: self.losses.clone() };
+        next.take(&commit.add, &commit.remove);
+        for loss in &commit.losses {
+            if !next.losses.iter().any(|known| known.is_that_of(loss)) {
+                next.losses.push(loss.clone());
+            }
+        }
+        let head = &mut next.head;
+        head.generation += 1;
+        head.wal_floor = commit.wal_floor.unwrap_or(head.wal_floor);
+        head.checkpoint = commit.checkpoint.clone().or(head.checkpoint.take());
+        head.losses = next.losses.len() as u64;
+        if commit.acknowledge {
+            head.acknowledged = head.losses;
+        }
+        next
+    }
+}
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("plain data")
+}
+
+fn series_blocks(registry: &Registry, from: usize, to: usize) -> Result<(SeriesBlocks, usize), CatalogError> {
+    let len = to.max(from);
+    let blocks = (from..len).step_by(SERIES_BLOCK).map(|first| {
+        let last = len.min(first + SERIES_BLOCK);
+        let mut plain = Vec::new();
+        registry.defs(first..last).iter().for_each(|def| def.encode(&mut plain));
+        let block = zstd::bulk::compress(&plain, 3).map_err(|error| CatalogError::Sled(error.into()))?;
+        Ok((first as u32, block))
+    });
+    Ok((blocks.collect::<Result<_, CatalogError>>()?, len))
+}
+
+impl Trees {
+    fn open(path: &Path) -> Result<Trees, CatalogError> {
+        let db = open_sled(path)?;
+        let tree = |name: &str| db.open_tree(name);
+        let (series, segments, losses, state) = (tree("series")?, tree("segments")?, tree("losses")?, tree("state")?);
+        Ok(Trees { db, series, segments, losses, state })
+    }
+
+    /// All of it, checked against the head.
+    fn read(&self) -> Result<(Kept, Vec<SeriesDef>), CatalogError> {
+        if let Some(found) = self.state.get("format")? {
+            // As format 1 had it.
+            let found = found.as_ref().try_into().map_or(0, u64::from_be_bytes);
+            return Err(CatalogError::OtherFormat { found });
+        }
+        let damaged = |entry: &str| CatalogError::Damaged { entry: entry.to_owned() };
+        let head = self.state.get(HEAD)?.ok_or(CatalogError::Missing)?;
+        let head = unseal(HEAD, &head).ok_or_else(|| damaged("head"))?;
+        let head: Head = serde_json::from_slice(head).map_err(|_| damaged("head"))?;
+        if head.format != FORMAT {
+            return Err(CatalogError::OtherFormat { found: head.format });
+        }
+        let record = |(_, value): (Vec<u8>, Vec<u8>)| serde_json::from_slice::<SegmentRecord>(&value);
+        let records = entries(&self.segments)?.into_iter().map(record).collect::<Result<Vec<_>, _>>();
+        let loss = |(_, value): (Vec<u8>, Vec<u8>)| serde_json::from_slice::<Loss>(&value);
+        let losses = entries(&self.losses)?.into_iter().map(loss).collect::<Result<Vec<_>, _>>();
+        let empty = Head { segments: 0, segments_sum: 0, ..head.clone() };
+        let mut kept = Kept { head: empty, records: BTreeMap::new(), losses: losses.map_err(|_| damaged("losses"))? };
+        kept.take(&records.map_err(|_| damaged("segments"))?, &[]);
+        let series = read_series(&self.series)?;
+        if kept.head != head || series.len() as u64 != head.series || kept.losses.len() as u64 != head.losses {
+            return Err(damaged("head"));
+        }
+        Ok((kept, series))
+    }
+
+    fn fill(&self, kept: &Kept, blocks: &SeriesBlocks) -> Result<(), CatalogError> {
+        for tree in [&self.series, &self.segments, &self.losses, &self.state] {
+            tree.clear()?;
+        }
+        for (first, block) in blocks {
+            self.series.insert(first.to_be_bytes(), seal(&first.to_be_bytes(), block))?;
+        }
+        for (number, record) in &kept.records {
+            self.segments.insert(number.to_be_bytes(), seal(&number.to_be_bytes(), &json(record)))?;
+        }
+        for (at, loss) in kept.losses.iter().enumerate() {
+            let key = (at as u64).to_be_bytes();
+            self.losses.insert(key, seal(&key, &json(loss)))?;
+        }
+        // With the head it is a catalog.
+        self.db.flush()?;
+        self.state.insert(HEAD, seal(HEAD, &json(&kept.head)))?;
+        self.db.flush()?;
+        Ok(())
+    }
+
+    fn change(
+        &self,
+        commit: &Commit,
+        next: &Kept,
+        new_losses: std::ops::Range<usize>,
+        blocks: &SeriesBlocks,
+    ) -> Result<(), CatalogError> {
+        (&self.series, &self.segments, &self.losses, &self.state)
+            .transaction(|(series, segments, losses, state)| {
+                for (first, block) in blocks {
+                    series.insert(&first.to_be_bytes(), seal(&first.to_be_bytes(), block))?;
+                }
+                for number in &commit.remove {
+                    segments.remove(&number.to_be_bytes())?;
+                }
+                for record in &commit.add {
+                    let key = record.number.to_be_bytes();
+                    segments.insert(&key, seal(&key, &json(record)))?;
+                }
+                for at in new_losses.clone() {
+                    let key = (at as u64).to_be_bytes();
+                    losses.insert(&key, seal(&key, &json(&next.losses[at])))?;
+                }
+                state.insert(HEAD, seal(HEAD, &json(&next.head)))?;
+                Ok::<(), ConflictableTransactionError<sled::Error>>(())
+            })
+            .map_err(|error| match error {
+                TransactionError::Abort(error) | TransactionError::Storage(error) => CatalogError::Sled(error),
+            })?;
+        self.db.flush()?;
+        Ok(())
+    }
 }
 
 fn read_series(tree: &sled::Tree) -> Result<Vec<SeriesDef>, CatalogError> {
     let mut defs = Vec::new();
-    for entry in tree {
-        let (key, block) = entry?;
-        let damaged = || CatalogError::Damaged { entry: format!("series from {}", SeriesId(defs.len() as u32).0) };
-        if key.as_ref() != (defs.len() as u32).to_be_bytes() {
+    for (key, block) in entries(tree)? {
+        let damaged = || CatalogError::Damaged { entry: format!("series from {}", defs.len()) };
+        if key != (defs.len() as u32).to_be_bytes() {
             return Err(damaged());
         }
         let plain = zstd::stream::decode_all(&block[..]).map_err(|_| damaged())?;
@@ -218,28 +495,95 @@ fn read_series(tree: &sled::Tree) -> Result<Vec<SeriesDef>, CatalogError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Labels;
+    use crate::model::{Labels, SeriesId};
+
+    fn place(dir: &tempfile::TempDir) -> CatalogPlace {
+        CatalogPlace { dir: dir.path().join("catalog"), witness: dir.path().join("generation") }
+    }
 
     #[test]
     fn what_is_committed_is_there_after_reopening() {
         let dir = tempfile::tempdir().unwrap();
-        let world = World::real();
+        let (world, place) = (World::real(), place(&dir));
         let def = |n: u32| SeriesDef::new("m", Labels::new([("n", n.to_string())]));
+        let loss = |path: &str| Loss { path: path.into(), reason: "gone".into(), ..Loss::default() };
+        assert!(matches!(Catalog::open(&place, &world), Err(CatalogError::Missing)));
         {
-            let catalog = Catalog::open(dir.path(), &world).unwrap();
+            let catalog = Catalog::create(&place, &world, Contents::default()).unwrap();
             (0..5000).for_each(|n| assert_eq!(catalog.registry().intern(def(n)), SeriesId(n)));
             catalog.commit(&Commit { wal_floor: Some(7), series: 5000, ..Commit::default() }).unwrap();
             catalog.registry().intern(def(5000));
             catalog.registry().intern(def(5001));
             catalog.commit(&Commit { series: 5001, ..Commit::default() }).unwrap();
-            // One that names no series adds none and takes none back.
-            catalog.commit(&Commit { checkpoint: Some("c".into()), ..Commit::default() }).unwrap();
+            // One that names no series adds none and takes none back; the same loss counts once.
+            for path in ["a", "b", "a"] {
+                let commit = Commit { checkpoint: Some("c".into()), losses: vec![loss(path)], ..Commit::default() };
+                catalog.commit(&commit).unwrap();
+            }
             assert_eq!(catalog.registry().committed(), 5001);
+            catalog.check().unwrap();
         }
-        let catalog = Catalog::open(dir.path(), &world).unwrap();
+        let catalog = Catalog::open(&place, &world).unwrap();
         assert_eq!(catalog.registry().len(), 5001);
         assert_eq!(*catalog.registry().def(SeriesId(4999)), def(4999));
-        assert_eq!(catalog.wal_floor().unwrap(), 7);
-        assert_eq!(catalog.checkpoint().unwrap().as_deref(), Some("c"));
+        assert_eq!((catalog.wal_floor(), catalog.checkpoint().as_deref()), (7, Some("c")));
+        assert_eq!((catalog.losses(), catalog.losses_open()), (vec![loss("a"), loss("b")], 2));
+        catalog.commit(&Commit { acknowledge: true, ..Commit::default() }).unwrap();
+        assert_eq!(catalog.losses_open(), 0);
+    }
+
+    #[test]
+    fn a_catalog_of_before_is_known_by_its_witness() {
+        let dir = tempfile::tempdir().unwrap();
+        let (world, place) = (World::real(), place(&dir));
+        drop(Catalog::create(&place, &world, Contents::default()).unwrap());
+        let before = CatalogPlace { dir: dir.path().join("before"), witness: place.witness.clone() };
+        let copy = || {
+            std::fs::create_dir_all(&before.dir).unwrap();
+            for file in ["conf", "db"] {
+                std::fs::copy(place.dir.join(file), before.dir.join(file)).unwrap();
+            }
+        };
+        copy();
+        // sled ahead of its witness is what a crash between the two leaves.
+        let witness = std::fs::read(&place.witness).unwrap();
+        Catalog::open(&place, &world).unwrap().commit(&Commit { wal_floor: Some(9), ..Commit::default() }).unwrap();
+        let after = std::fs::read(&place.witness).unwrap();
+        std::fs::write(&place.witness, &witness).unwrap();
+        assert_eq!(Catalog::open(&place, &world).unwrap().wal_floor(), 9);
+        assert_eq!(std::fs::read(&place.witness).unwrap(), after);
+        let told = Catalog::open(&before, &world).err().unwrap();
+        assert!(matches!(told, CatalogError::RolledBack { found: 1, witnessed: 2 }), "{told:?}");
+    }
+
+    #[test]
+    fn a_flipped_byte_anywhere_in_it_is_harmless_or_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let (world, place) = (World::real(), place(&dir));
+        let catalog = Catalog::create(&place, &world, Contents::default()).unwrap();
+        catalog.registry().intern(SeriesDef::new("m", Labels::new([("n", "1")])));
+        catalog.commit(&Commit { series: 1, wal_floor: Some(3), ..Commit::default() }).unwrap();
+        drop(catalog);
+        let whole = std::fs::read(place.dir.join("db")).unwrap();
+        let used = whole.iter().rposition(|&byte| byte != 0).unwrap();
+        let mut told = 0;
+        for at in (0..used).step_by(used / 60) {
+            let copy = tempfile::tempdir().unwrap();
+            let damaged = CatalogPlace { dir: copy.path().join("catalog"), witness: copy.path().join("generation") };
+            std::fs::create_dir_all(&damaged.dir).unwrap();
+            std::fs::copy(place.dir.join("conf"), damaged.dir.join("conf")).unwrap();
+            std::fs::copy(&place.witness, &damaged.witness).unwrap();
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0x20;
+            std::fs::write(damaged.dir.join("db"), bytes).unwrap();
+            match Catalog::open(&damaged, &world) {
+                Ok(catalog) => assert_eq!((catalog.wal_floor(), catalog.registry().len()), (3, 1), "at {at}"),
+                Err(error) => {
+                    assert!(error.is_damage(), "at {at}: {error:?}");
+                    told += 1;
+                }
+            }
+        }
+        assert!(told > 0, "no flip of {used} bytes hit anything");
     }
 }

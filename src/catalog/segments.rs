@@ -67,6 +67,8 @@ pub struct SegmentRecord {
     pub flushes: (u64, u64),
     /// CRC32C of the whole file.
     pub digest: u32,
+    /// Where its end begins (series index and footer, by which it is opened), and the CRC32C from there on.
+    pub tail: (u64, u32),
 }
 
 impl SegmentRecord {

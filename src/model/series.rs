@@ -96,6 +96,11 @@ impl SeriesDef {
         SeriesDef { metric, labels, kind, unit: "".into(), help: "".into(), measurement_len: 0 }
     }
 
+    /// The part of the metric that names its measurement; empty where the source had none.
+    pub fn measurement(&self) -> &str {
+        self.metric.get(..usize::from(self.measurement_len)).unwrap_or("")
+    }
+
     /// The metric and labels as bytes, the same for the same series and different for different ones:
     /// metric, then name and value of each label, each ended by the byte 0xFF, which is in no UTF-8 text.
     pub fn identity(&self) -> Vec<u8> {

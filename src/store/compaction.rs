@@ -139,6 +139,7 @@ mod tests {
             last: first,
             flushes: (number, number),
             digest: 0,
+            tail: (0, 0),
         }
     }
 

@@ -10,6 +10,7 @@ use arrow::array::RecordBatch;
 use serde::Serialize;
 
 use super::head::Head;
+use super::losses::Suspects;
 use super::segment::Segment;
 use super::tap::{Behind, Tap};
 use super::wal::{NewSeries, WalWriter, encode_samples};
@@ -33,7 +34,10 @@ pub struct Store {
     /// One flush, merge or removal at a time.
     pub(super) upkeep: Mutex<()>,
     pub(super) next_number: AtomicU64,
-    synced: Mutex<u64>,
+    /// What this start found, in sentences.
+    pub(super) notes: Mutex<Vec<String>>,
+    pub(super) suspects: Arc<Suspects>,
+    pub(super) synced: Mutex<u64>,
     _lock: DiskLock,
 }
 
@@ -81,6 +85,10 @@ pub struct StoreStats {
     pub memory_bytes: u64,
     pub wal_bytes: u64,
     pub tables: BTreeMap<String, TableStats>,
+    /// Rows of `system.losses`.
+    pub losses: u64,
+    /// Why not all that was acknowledged is served; empty where all is well.
+    pub degraded: Vec<String>,
 }
 
 pub(super) fn unpoisoned<T>(guard: Result<T, PoisonError<T>>) -> T {
@@ -97,7 +105,7 @@ impl Store {
         catalog: Catalog,
         wal: WalWriter,
         view: View,
-        next_number: u64,
+        notes: Vec<String>,
         lock: DiskLock,
     ) -> Store {
         let logged = catalog.registry().len();
@@ -106,7 +114,9 @@ impl Store {
             view: RwLock::new(view),
             tap: OnceLock::new(),
             upkeep: Mutex::new(()),
-            next_number: AtomicU64::new(next_number),
+            next_number: AtomicU64::new(catalog.next_number()),
+            notes: Mutex::new(notes),
+            suspects: Arc::default(),
             synced: Mutex::new(0),
             _lock: lock,
             world,
@@ -236,7 +246,8 @@ impl Store {
     pub fn history(&self) -> Snapshot {
         let view = self.view().clone();
         let oldest = self.oldest_kept();
-        Snapshot::new(view, self.registry().clone(), self.world.disk.clone(), self.dir.clone(), oldest)
+        let (registry, suspects) = (self.registry().clone(), self.suspects.clone());
+        Snapshot::new(view, registry, self.world.disk.clone(), self.dir.clone(), oldest, suspects)
     }
 
     pub fn stats(&self) -> StoreStats {
@@ -259,6 +270,8 @@ impl Store {
         }
         stats.memory_bytes += view.segments.iter().map(|segment| segment.index_bytes() as u64).sum::<u64>();
         stats.wal_bytes = self.writer().wal.len();
+        stats.losses = self.losses().len() as u64;
+        stats.degraded = self.degraded();
         stats
     }
 }

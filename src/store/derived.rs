@@ -7,22 +7,26 @@ use arrow::array::{
     ArrayRef, AsArray, MapBuilder, MapFieldNames, RecordBatch, StringBuilder, StringDictionaryBuilder, UInt32Array,
 };
 use arrow::compute::{cast, concat_batches, lexsort_to_indices, take_record_batch};
-use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef, TimeUnit, TimestampNanosecondType};
+use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef, TimeUnit, TimestampNanosecondType, UInt32Type};
+use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
+use bytes::Bytes;
 use hashbrown::HashMap;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
 use super::StoreError;
 use super::error::DiskContext;
-use super::file::{FileSink, Source};
+use super::file::{FileSink, tail_is_whole};
+use super::label::NewFile;
 use super::segment::SegmentStats;
 use crate::catalog::SegmentRecord;
-use crate::model::{SeriesDef, Table};
-use crate::world::{Disk, FileAppend};
+use crate::model::{Kind, Labels, SeriesDef, Table};
+use crate::world::Disk;
 
 /// The rows that count, sorted by the table's key: of a group that was written several times the last batch's rows,
 /// of rows with one key the last.
@@ -58,7 +62,7 @@ fn rows(batch: &RecordBatch, columns: usize) -> Result<arrow::row::Rows, StoreEr
 }
 
 /// Writes a table's rows as one Parquet file. Times are kept in the coarsest unit that loses nothing.
-pub(super) fn write_rows(file: Arc<dyn FileAppend>, batch: &RecordBatch) -> Result<SegmentStats, StoreError> {
+pub(super) fn write_rows(new: NewFile, batch: &RecordBatch) -> Result<SegmentStats, StoreError> {
     let (first, last) = time_range(batch);
     let batch = with_times_in(batch, coarsest_unit(batch))?;
     let level = ZstdLevel::try_new(9)?;
@@ -75,11 +79,15 @@ pub(super) fn write_rows(file: Arc<dyn FileAppend>, batch: &RecordBatch) -> Resu
                 .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
         }
     }
-    let mut writer = ArrowWriter::try_new(FileSink::new(file), batch.schema(), Some(properties.build()))?;
+    let mut writer = ArrowWriter::try_new(FileSink::new(new.file), batch.schema(), Some(properties.build()))?;
     writer.write(&batch)?;
+    writer.flush()?;
+    writer.sync().map_err(ParquetError::from)?;
+    let body = writer.inner_mut().end_body().map_err(ParquetError::from)?;
+    writer.append_key_value_metadata(new.label.entry((first, last), body));
     writer.finish()?;
-    let (bytes, digest) = writer.inner_mut().finish().map_err(parquet::errors::ParquetError::from)?;
-    Ok(SegmentStats { rows: batch.num_rows() as u64, bytes, first, last, digest })
+    let written = writer.inner_mut().finish().map_err(ParquetError::from)?;
+    Ok(SegmentStats { rows: batch.num_rows() as u64, first, last, written })
 }
 
 fn coarsest_unit(batch: &RecordBatch) -> TimeUnit {
@@ -121,15 +129,33 @@ fn time_range(batch: &RecordBatch) -> (i64, i64) {
     range.unwrap_or((0, 0))
 }
 
+/// Whether a table's file is there, as long as it was, and has the footer it was given.
+pub(super) fn check_file(disk: &dyn Disk, dir: &Path, record: &SegmentRecord) -> Result<(), StoreError> {
+    let path = dir.join(&record.path);
+    let file = disk.open(&path).at("open", &path)?;
+    if file.len() != record.bytes {
+        let reason = format!("it has {} bytes, the catalog says {}", file.len(), record.bytes);
+        return Err(StoreError::Damaged { path, reason });
+    }
+    if !tail_is_whole(&*file, record).at("read", &path)? {
+        return Err(StoreError::Damaged { path, reason: "its footer is not what was written".into() });
+    }
+    Ok(())
+}
+
 /// Reads a table's file whole.
 pub(super) fn read_rows(disk: &dyn Disk, dir: &Path, record: &SegmentRecord) -> Result<Vec<RecordBatch>, StoreError> {
     let path = dir.join(&record.path);
-    let file = disk.open(&path).at("open", &path)?;
-    let reader = ParquetRecordBatchReaderBuilder::try_new(Source::new(file))?.build()?;
+    let bytes = disk.open(&path).and_then(|file| file.read_all()).at("read", &path)?;
+    if crc32c::crc32c(&bytes) != record.digest {
+        return Err(StoreError::Damaged { path, reason: "its checksum is wrong".into() });
+    }
+    let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(bytes))?.build()?;
     reader.map(|batch| with_times_in(&batch?, TimeUnit::Nanosecond)).collect()
 }
 
-/// `series` UInt32, `metric`, `labels` Map<Utf8, Utf8>, `kind`, `unit`, `help`: what readers outside join on.
+/// `series` UInt32, `metric`, `labels` Map<Utf8, Utf8>, `kind`, `unit`, `help`, `measurement` (empty where the source had
+/// none): what readers outside join on, and all there is to a definition.
 fn series_schema() -> SchemaRef {
     let keyword = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
     let entries = DataType::Struct(
@@ -142,7 +168,8 @@ fn series_schema() -> SchemaRef {
         Field::new("labels", labels, false),
         Field::new("kind", keyword.clone(), false),
         Field::new("unit", keyword.clone(), false),
-        Field::new("help", keyword, false),
+        Field::new("help", keyword.clone(), false),
+        Field::new("measurement", keyword, false),
     ]))
 }
 
@@ -150,18 +177,17 @@ fn series_schema() -> SchemaRef {
 pub(super) fn series_rows(first: usize, defs: &[Arc<SeriesDef>]) -> Result<RecordBatch, StoreError> {
     let names = MapFieldNames { entry: "entries".into(), key: "key".into(), value: "value".into() };
     let mut labels = MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new());
-    let mut texts: [StringDictionaryBuilder<Int32Type>; 4] = std::array::from_fn(|_| StringDictionaryBuilder::new());
+    let mut texts: [StringDictionaryBuilder<Int32Type>; 5] = std::array::from_fn(|_| StringDictionaryBuilder::new());
     for def in defs {
         for (name, value) in def.labels.iter() {
             labels.keys().append_value(name);
             labels.values().append_value(value);
         }
         labels.append(true)?;
-        for (text, builder) in [&*def.metric, def.kind.name(), &def.unit, &def.help].into_iter().zip(&mut texts) {
-            builder.append_value(text);
-        }
+        let of_def = [&*def.metric, def.kind.name(), &def.unit, &def.help, def.measurement()];
+        of_def.into_iter().zip(&mut texts).for_each(|(text, builder)| builder.append_value(text));
     }
-    let [mut metric, mut kind, mut unit, mut help] = texts;
+    let [mut metric, mut kind, mut unit, mut help, mut measurement] = texts;
     let numbers = UInt32Array::from_iter_values(first as u32..(first + defs.len()) as u32);
     let columns: Vec<ArrayRef> = vec![
         Arc::new(numbers),
@@ -170,8 +196,36 @@ pub(super) fn series_rows(first: usize, defs: &[Arc<SeriesDef>]) -> Result<Recor
         Arc::new(kind.finish()),
         Arc::new(unit.finish()),
         Arc::new(help.finish()),
+        Arc::new(measurement.finish()),
     ];
     Ok(RecordBatch::try_new(series_schema(), columns)?)
+}
+
+/// The definitions that rows of the dimension hold, with their numbers.
+pub(super) fn definitions(batches: &[RecordBatch]) -> Result<Vec<(u32, SeriesDef)>, StoreError> {
+    let mut found = Vec::new();
+    for batch in batches {
+        let column = |name: &str| batch.column_by_name(name).ok_or_else(|| ArrowError::SchemaError(name.to_owned()));
+        let text = |name: &str| cast(column(name)?, &DataType::Utf8);
+        let texts = [text("metric")?, text("kind")?, text("unit")?, text("help")?, text("measurement")?];
+        let numbers = column("series")?.as_primitive::<UInt32Type>();
+        let labels = column("labels")?.as_map();
+        for row in 0..batch.num_rows() {
+            let [metric, kind, unit, help, measurement] =
+                texts.each_ref().map(|text| text.as_string::<i32>().value(row));
+            let pairs = labels.value(row);
+            let pairs = pairs.columns().iter().map(|column| cast(column, &DataType::Utf8));
+            let pairs = pairs.collect::<Result<Vec<_>, _>>()?;
+            let (names, values) = (pairs[0].as_string::<i32>(), pairs[1].as_string::<i32>());
+            let labels = Labels::new(names.iter().flatten().zip(values.iter().flatten()));
+            let mut def = SeriesDef::new(metric, labels);
+            def.kind = Kind::ALL.into_iter().find(|known| known.name() == kind).unwrap_or(def.kind);
+            (def.unit, def.help) = (unit.into(), help.into());
+            def.measurement_len = measurement.len() as u16;
+            found.push((numbers.value(row), def));
+        }
+    }
+    Ok(found)
 }
 
 /// Rows sorted by their leading columns.

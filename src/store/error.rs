@@ -16,7 +16,7 @@ pub enum StoreError {
         "the store takes no writes since an earlier failure ({reason}): what was acknowledged is kept; mend the cause and open it again"
     )]
     Closed { reason: String },
-    #[error("segment {} is damaged: {reason}", path.display())]
+    #[error("{} is damaged: {reason}", path.display())]
     Damaged { path: PathBuf, reason: String },
     #[error(transparent)]
     Catalog(#[from] CatalogError),
@@ -24,6 +24,18 @@ pub enum StoreError {
     Parquet(#[from] parquet::errors::ParquetError),
     #[error("Arrow says no")]
     Arrow(#[from] arrow::error::ArrowError),
+}
+
+impl StoreError {
+    /// Whether it may come of a damaged file.
+    pub(super) fn is_damage(&self) -> bool {
+        use std::io::ErrorKind as E;
+        match self {
+            StoreError::Damaged { .. } | StoreError::Parquet(_) | StoreError::Arrow(_) => true,
+            StoreError::Disk { source, .. } => matches!(source.kind(), E::NotFound | E::UnexpectedEof),
+            _ => false,
+        }
+    }
 }
 
 /// Names what was done to which path in an I/O error.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::reader::{ChunkReader, Length};
 
+use crate::catalog::SegmentRecord;
 use crate::world::{FileAppend, FileRead};
 
 const WRITE_BYTES: usize = 1 << 18;
@@ -17,18 +18,36 @@ pub(super) struct FileSink {
     buffer: Vec<u8>,
     bytes: u64,
     digest: u32,
+    tail: (u64, u32),
+}
+
+/// What went into a file.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub bytes: u64,
+    /// CRC32C of all of it.
+    pub digest: u32,
+    /// Where the tail begins, and its CRC32C.
+    pub tail: (u64, u32),
 }
 
 impl FileSink {
     pub fn new(file: Arc<dyn FileAppend>) -> Self {
-        FileSink { file, buffer: Vec::with_capacity(WRITE_BYTES), bytes: 0, digest: 0 }
+        FileSink { file, buffer: Vec::with_capacity(WRITE_BYTES), bytes: 0, digest: 0, tail: (0, 0) }
     }
 
-    /// Makes the file durable; its bytes and their CRC32C.
-    pub fn finish(&mut self) -> io::Result<(u64, u32)> {
+    /// Ends the body: what comes is the tail. Bytes of the body and their CRC32C.
+    pub fn end_body(&mut self) -> io::Result<(u64, u32)> {
+        self.flush()?;
+        self.tail = (self.bytes, 0);
+        Ok((self.bytes, self.digest))
+    }
+
+    /// Makes the file durable.
+    pub fn finish(&mut self) -> io::Result<Written> {
         self.flush()?;
         self.file.sync()?;
-        Ok((self.bytes, self.digest))
+        Ok(Written { bytes: self.bytes, digest: self.digest, tail: self.tail })
     }
 }
 
@@ -43,11 +62,21 @@ impl Write for FileSink {
 
     fn flush(&mut self) -> io::Result<()> {
         self.digest = crc32c::crc32c_append(self.digest, &self.buffer);
+        self.tail.1 = crc32c::crc32c_append(self.tail.1, &self.buffer);
         self.bytes += self.buffer.len() as u64;
         self.file.append(&self.buffer)?;
         self.buffer.clear();
         Ok(())
     }
+}
+
+/// Whether a file's end, by which it is opened, is what was written. Its length must be right.
+pub(super) fn tail_is_whole(file: &dyn FileRead, record: &SegmentRecord) -> io::Result<bool> {
+    let (from, digest) = record.tail;
+    let len = usize::try_from(record.bytes.saturating_sub(from)).map_err(io::Error::other)?;
+    let mut bytes = vec![0; len];
+    file.read_exact_at(from, &mut bytes)?;
+    Ok(crc32c::crc32c(&bytes) == digest)
 }
 
 /// A file as the parquet crate reads it.

@@ -10,13 +10,14 @@ use arrow::array::RecordBatch;
 use super::core::unpoisoned;
 use super::derived::{latest, series_rows, write_rows};
 use super::error::DiskContext;
+use super::file::Written;
 use super::head::{Column, Head};
+use super::label::{Label, NewFile};
 use super::segment::{Segment, SegmentStats, SegmentWriter, TimeUnit};
 use super::wal::{WalWriter, wal_files};
 use super::{Store, StoreError};
 use crate::catalog::{Commit, SegmentRecord, TableName};
 use crate::model::{Sample, Span, Table, Timestamp};
-use crate::world::FileAppend;
 
 /// A head taken out of the stream of writes, and the state of the stages at that place.
 struct Cut {
@@ -25,6 +26,25 @@ struct Cut {
     head: Arc<RwLock<Head>>,
     rows: BTreeMap<Table, Vec<RecordBatch>>,
     state: Option<Vec<u8>>,
+}
+
+/// What a new file is made of.
+pub(super) struct Origin {
+    pub flushes: (u64, u64),
+    /// Numbers of the files merged into it.
+    pub inputs: Vec<u64>,
+}
+
+impl Origin {
+    fn flush(flush: u64) -> Origin {
+        Origin { flushes: (flush, flush), inputs: Vec::new() }
+    }
+
+    pub fn merge(inputs: &[SegmentRecord]) -> Origin {
+        let first = inputs.iter().map(|record| record.flushes.0).min().unwrap_or(0);
+        let last = inputs.iter().map(|record| record.flushes.1).max().unwrap_or(0);
+        Origin { flushes: (first, last), inputs: inputs.iter().map(|record| record.number).collect() }
+    }
 }
 
 impl Store {
@@ -50,10 +70,14 @@ impl Store {
     fn cut(&self) -> Result<Cut, StoreError> {
         let wal_dir = self.dir.join("wal");
         let next_wal = self.writer().wal.number() + 1;
-        let next = WalWriter::create(&*self.world.disk, &wal_dir, next_wal).at("create a log in", &wal_dir)?;
-        let (old, head) = {
+        let mut next = WalWriter::create(&*self.world.disk, &wal_dir, next_wal, 0).at("create a log in", &wal_dir)?;
+        // Until the old log is on the disk nobody may sync the new one alone and take both for durable.
+        let mut synced = unpoisoned(self.synced.lock());
+        let (old, head, written) = {
             let mut writer = self.writer();
             writer.check()?;
+            next.follow(&writer.wal);
+            let written = writer.written;
             writer.written += next.len();
             let old = std::mem::replace(&mut writer.wal, next);
             let head = {
@@ -66,9 +90,11 @@ impl Store {
             if let Some(tap) = self.tap.get() {
                 tap.cut(next_wal);
             }
-            (old, head)
+            (old, head, written)
         };
         old.file().sync().at("sync", &wal_dir)?;
+        *synced = written.max(*synced);
+        drop(synced);
         let state = self.tap.get().map(|tap| tap.state_at(next_wal));
         let rows = {
             let mut view = self.view_mut();
@@ -91,10 +117,10 @@ impl Store {
         let checkpoint = cut.state.map(|state| self.write_checkpoint(cut.next_wal, &state)).transpose()?;
         self.catalog.commit(&Commit {
             add: added.clone(),
-            remove: Vec::new(),
             wal_floor: Some(cut.next_wal),
             checkpoint: checkpoint.clone(),
             series,
+            ..Commit::default()
         })?;
         self.show(added)?;
         self.trim(cut.next_wal, checkpoint.as_deref())
@@ -173,7 +199,7 @@ impl Store {
         fill: impl FnOnce(&mut SegmentWriter) -> Result<(), StoreError>,
     ) -> Result<SegmentRecord, StoreError> {
         let folder = format!("samples/{month}");
-        self.write_file(TableName::Samples, &folder, (flush, flush), |file| {
+        self.write_file(TableName::Samples, &folder, &Origin::flush(flush), |file| {
             let mut writer = SegmentWriter::new(file, unit)?;
             fill(&mut writer)?;
             writer.finish()
@@ -196,27 +222,33 @@ impl Store {
         batch: &RecordBatch,
         flush: u64,
     ) -> Result<SegmentRecord, StoreError> {
-        self.write_file(table, table.name(), (flush, flush), |file| write_rows(file, batch))
+        self.write_file(table, table.name(), &Origin::flush(flush), |file| write_rows(file, batch))
     }
 
-    /// Writes a new file and makes it and its name durable.
+    /// Writes a new file and makes it and its name durable. One that cannot be finished is removed.
     pub(super) fn write_file(
         &self,
         table: TableName,
         folder: &str,
-        flushes: (u64, u64),
-        write: impl FnOnce(Arc<dyn FileAppend>) -> Result<SegmentStats, StoreError>,
+        origin: &Origin,
+        write: impl FnOnce(NewFile) -> Result<SegmentStats, StoreError>,
     ) -> Result<SegmentRecord, StoreError> {
         let disk = &*self.world.disk;
         let number = self.number();
         let path = format!("{folder}/{number:010}.parquet");
         let (full, dir) = (self.dir.join(&path), self.dir.join(folder));
         disk.create_dir_all(&dir).at("create", &dir)?;
+        let (flushes, inputs, floor) = (origin.flushes, origin.inputs.clone(), self.catalog.wal_floor());
+        let label = Label { table, number, flushes, inputs, floor, first: 0, last: 0, body: (0, 0) };
         let file = disk.create(&full).at("create", &full)?;
-        let stats = write(file)?;
+        let stats = write(NewFile { file, label }).inspect_err(|_| {
+            // Where this fails, too, the next start removes it.
+            let _ = disk.remove(&full);
+        })?;
         self.sync_folders(&dir)?;
-        let SegmentStats { rows, bytes, first, last, digest } = stats;
-        Ok(SegmentRecord { number, table, path, rows, bytes, first, last, flushes, digest })
+        let SegmentStats { rows, first, last, written } = stats;
+        let Written { bytes, digest, tail } = written;
+        Ok(SegmentRecord { number, table, path, rows, bytes, first, last, flushes, digest, tail })
     }
 
     fn write_checkpoint(&self, cut: u64, state: &[u8]) -> Result<String, StoreError> {

@@ -92,6 +92,7 @@ fn tend(store: &Store, beat: u64, oldest: &mut Option<Duration>) -> Result<(), S
         *oldest = None;
         store.flush()?;
     }
+    store.heal()?;
     if beat.is_multiple_of(MERGE_BEATS) {
         store.compact_step()?;
     }

@@ -6,10 +6,18 @@ use super::compaction::{Appetite, choose, expired, run};
 use super::core::unpoisoned;
 use super::derived::{latest, read_rows, sorted};
 use super::error::DiskContext;
+use super::flush::Origin;
 use super::segment::{Segment, SegmentWriter, TimeUnit};
-use super::{Store, StoreError};
+use super::{Store, StoreError, StoreSpec};
 use crate::catalog::{Commit, SegmentRecord, TableName};
 use crate::model::{Span, Timestamp};
+use crate::world::World;
+
+/// The oldest time that is kept.
+pub(super) fn oldest_kept(world: &World, spec: &StoreSpec) -> Timestamp {
+    spec.retention
+        .map_or(Timestamp::MIN, |kept| world.clock.now().plus(-i64::try_from(kept.as_nanos()).unwrap_or(i64::MAX)))
+}
 
 impl Store {
     /// Merges until nothing is worth it; how many merges there were.
@@ -28,9 +36,7 @@ impl Store {
 
     /// The oldest time that queries see.
     pub(super) fn oldest_kept(&self) -> Timestamp {
-        self.spec.retention.map_or(Timestamp::MIN, |kept| {
-            self.world.clock.now().plus(-i64::try_from(kept.as_nanos()).unwrap_or(i64::MAX))
-        })
+        oldest_kept(&self.world, &self.spec)
     }
 
     /// Drops segments that hold nothing young enough; how many.
@@ -56,9 +62,11 @@ impl Store {
             records.into_iter().filter(|record| numbers.contains(&record.number)).collect();
         inputs.sort_by_key(|record| record.flushes);
         let merged = match inputs[0].table {
-            TableName::Samples => self.merge_samples(&inputs)?,
-            table => self.merge_rows(table, &inputs)?,
+            TableName::Samples => self.merge_samples(&inputs),
+            table => self.merge_rows(table, &inputs),
         };
+        let merged =
+            merged.inspect_err(|error| inputs.iter().for_each(|record| self.suspects.name(record.number, error)))?;
         tracing::debug!(table = %merged.table, inputs = inputs.len(), rows = merged.rows, bytes = merged.bytes, "merged");
         self.replace(&numbers, Some(merged))?;
         Ok(true)
@@ -73,7 +81,7 @@ impl Store {
         let unit = segments.iter().map(|segment| segment.unit()).max().unwrap_or(TimeUnit::Millis);
         let folder = format!("samples/{}", inputs[0].first().month());
         let kept = Span::new(self.oldest_kept(), Timestamp::MAX);
-        self.write_file(TableName::Samples, &folder, flushes(inputs), |file| {
+        self.write_file(TableName::Samples, &folder, &Origin::merge(inputs), |file| {
             let mut writer = SegmentWriter::new(file, unit)?;
             run(&segments, self.registry(), kept, &mut writer)?;
             writer.finish()
@@ -94,7 +102,7 @@ impl Store {
                 sorted(&arrow::compute::concat_batches(&batches[0].schema(), &batches)?, 1)?
             }
         };
-        self.write_file(table, table.name(), flushes(inputs), |file| super::derived::write_rows(file, &merged))
+        self.write_file(table, table.name(), &Origin::merge(inputs), |file| super::derived::write_rows(file, &merged))
     }
 
     fn schema_of(&self, table: TableName, record: &SegmentRecord) -> Result<arrow::datatypes::SchemaRef, StoreError> {
@@ -139,10 +147,4 @@ impl Store {
         }
         Ok(())
     }
-}
-
-fn flushes(inputs: &[SegmentRecord]) -> (u64, u64) {
-    let first = inputs.iter().map(|record| record.flushes.0).min().unwrap_or(0);
-    let last = inputs.iter().map(|record| record.flushes.1).max().unwrap_or(0);
-    (first, last)
 }

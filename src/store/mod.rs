@@ -8,22 +8,31 @@
 //! DIR/series/N.parquet          the series they belong to
 //! DIR/TABLE/N.parquet           what stages found
 //! DIR/checkpoints/N.state       the stages' state as of the log's floor
+//! DIR/generation                how many commits the catalog had, for the day it falls back to an older state
+//! DIR/set-aside/                damaged and unknown files
 //! ```
 
+mod aside;
 mod compaction;
 mod core;
 mod derived;
+mod described;
 mod error;
 mod file;
 mod flush;
 mod foreign;
 mod head;
 mod keeper;
+mod label;
+mod losses;
 mod maintain;
+mod rebuild;
 mod recovery;
+mod replay;
 mod segment;
 mod snapshot;
 mod spec;
+mod sweep;
 mod tap;
 mod varint;
 mod wal;

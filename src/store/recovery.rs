@@ -1,24 +1,34 @@
-//! Opening a store: catalog, segments, then the log that no segment covers.
+//! Opening a store: catalog, segments, then the log that no segment covers. Whatever is damaged is set aside and told; the
+//! rest is served.
 
 use std::path::Path;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 use super::core::View;
+use super::derived::check_file;
 use super::error::DiskContext;
-use super::head::Head;
+use super::flush::told_with_causes;
+use super::maintain::oldest_kept;
+use super::rebuild::rebuild;
+use super::replay::replay;
 use super::segment::Segment;
+use super::sweep::{Ledger, sweep};
 use super::tap::Tap;
-use super::wal::{Frame, WalReader, WalWriter, wal_files};
+use super::wal::{WalReader, WalWriter, wal_files};
 use super::{Store, StoreError, StoreSpec};
-use crate::catalog::{Catalog, Registry, SegmentRecord, TableName};
+use crate::catalog::{Catalog, CatalogError, CatalogPlace, Commit, Contents, SegmentRecord, TableName};
 use crate::world::{Disk, World};
 
+/// A file that does not open, and why.
+pub(super) type Broken = (SegmentRecord, String);
+
 impl Store {
-    /// Opens the store in `dir`, making it where there is none. Everything acknowledged before is there.
+    /// Opens the store in `dir`, making it where there is none. Everything acknowledged before is there, but for what
+    /// [`Store::losses`] tells.
     ///
     /// # Errors
-    /// [`StoreError::InUse`] where another process has it open; a folder that cannot be read or written; a catalog or
-    /// segment that is damaged.
+    /// [`StoreError::InUse`] where another process has it open; a folder that cannot be read or written; a directory of
+    /// another format.
     pub fn open(world: World, dir: &Path, spec: StoreSpec) -> Result<Store, StoreError> {
         let catalog_dir = dir.join("catalog");
         Self::open_with_catalog(world, dir, &catalog_dir, spec)
@@ -35,46 +45,56 @@ impl Store {
         let disk = &*world.disk;
         let wal_dir = dir.join("wal");
         disk.create_dir_all(&wal_dir).at("create", &wal_dir)?;
-        let lock_path = dir.join("lock");
-        let lock = disk.lock(&lock_path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::WouldBlock => StoreError::InUse { path: dir.to_owned() },
-            _ => StoreError::Disk { action: "lock", path: lock_path, source: error },
-        })?;
-        let catalog = Catalog::open(catalog_dir, &world)?;
-        let records = catalog.segments()?;
-        sweep(disk, dir, &records)?;
+        let lock = lock(disk, dir)?;
+        let mut notes = Vec::new();
+        let place = CatalogPlace { dir: catalog_dir.to_owned(), witness: dir.join("generation") };
+        let catalog = open_catalog(&world, dir, &place, &mut notes)?;
+        let ledger = Ledger::of(&catalog, disk, dir, oldest_kept(&world, &spec))?;
+        let unknown = sweep(disk, dir, &ledger)?;
+        notes.extend(unknown.into_iter().map(|path| format!("{path} was set aside: the catalog does not know it")));
 
-        let next_number = records.iter().map(|record| record.number + 1).max().unwrap_or(1);
-        let mut view = open_segments(&world, dir, records)?;
-        let floor = catalog.wal_floor()?;
-        let last_wal = replay(disk, &wal_dir, floor, catalog.registry(), &view.head)?;
-        view.segments = {
-            let mut segments = view.segments.to_vec();
-            segments.sort_by_key(|segment| segment.record.flushes);
-            Arc::new(segments)
-        };
-        let next_wal = last_wal.map_or(floor, |last| last + 1).max(floor).max(1);
-        let wal = WalWriter::create(disk, &wal_dir, next_wal).at("create a log in", &wal_dir)?;
-        Ok(Store::assemble(world.clone(), dir.to_owned(), spec, catalog, wal, view, next_number, lock))
+        let records = catalog.segments();
+        let last_flush = records.iter().map(|record| record.flushes.1).max().unwrap_or(0);
+        let (view, broken) = open_files(&world, dir, records);
+        let floor = catalog.wal_floor();
+        let replayed = replay(&world, dir, floor, catalog.registry(), &view.head)?;
+        // Flushes are numbered by their logs, so a new log's number is higher than that of any flush.
+        let next_wal = replayed.last.map_or(floor, |last| last + 1).max(floor).max(last_flush + 1);
+        let wal = WalWriter::create(disk, &wal_dir, next_wal, replayed.sequence).at("create a log in", &wal_dir)?;
+        let store = Store::assemble(world.clone(), dir.to_owned(), spec, catalog, wal, view, notes, lock);
+        if !replayed.losses.is_empty() {
+            store.catalog.commit(&Commit { losses: replayed.losses, ..Commit::default() })?;
+        }
+        store.give_up(broken)?;
+        store.warn();
+        Ok(store)
+    }
+
+    fn warn(&self) {
+        for note in self.degraded() {
+            tracing::warn!("{note}");
+        }
     }
 
     /// Hangs the pipelines on: gives them the state of the last flush and the batches logged since, then every batch to
     /// come. Call it once, before the first write.
     pub fn attach(&self, tap: Arc<dyn Tap>) -> Result<(), StoreError> {
-        if let Some(name) = self.catalog.checkpoint()? {
-            match self.read_checkpoint(&name) {
+        if let Some(name) = self.catalog.checkpoint() {
+            match read_state(&*self.world.disk, &self.dir.join("checkpoints").join(&name)) {
                 Some(state) => tap.restore(&state),
                 None => tracing::warn!(name, "the stages' state does not read: they start afresh"),
             }
         }
         let wal_dir = self.dir.join("wal");
         let disk = &*self.world.disk;
-        let floor = self.catalog.wal_floor()?;
+        let floor = self.catalog.wal_floor();
         for (number, path) in wal_files(disk, &wal_dir).at("list", &wal_dir)? {
             if number < floor {
                 continue;
             }
-            for frame in WalReader::open(disk, &path).at("read", &path)? {
+            // What does not read was told when the store was opened.
+            let Ok(frames) = WalReader::open(disk, &path, None) else { continue };
+            for frame in frames.map_while(Result::ok) {
                 tap.pass(Arc::new(frame.batch));
             }
         }
@@ -83,84 +103,66 @@ impl Store {
         }
         Ok(())
     }
+}
 
-    fn read_checkpoint(&self, name: &str) -> Option<Vec<u8>> {
-        let bytes = self.world.disk.open(&self.dir.join("checkpoints").join(name)).ok()?.read_all().ok()?;
-        let (crc, packed) = bytes.split_first_chunk::<4>()?;
-        (crc32c::crc32c(packed) == u32::from_le_bytes(*crc)).then_some(())?;
-        zstd::stream::decode_all(packed).ok()
+/// Takes a data directory for this process.
+pub(super) fn lock(disk: &dyn Disk, dir: &Path) -> Result<crate::world::DiskLock, StoreError> {
+    let path = dir.join("lock");
+    disk.lock(&path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => StoreError::InUse { path: dir.to_owned() },
+        _ => StoreError::Disk { action: "lock", path, source: error },
+    })
+}
+
+fn open_catalog(
+    world: &World,
+    dir: &Path,
+    place: &CatalogPlace,
+    notes: &mut Vec<String>,
+) -> Result<Catalog, StoreError> {
+    match Catalog::open(place, world) {
+        Ok(catalog) => Ok(catalog),
+        Err(CatalogError::Missing) if is_new(&*world.disk, dir).at("list", dir)? => {
+            Ok(Catalog::create(place, world, Contents::default())?)
+        }
+        Err(error) if error.is_damage() => {
+            notes.push(format!("the catalog was made anew from the files: {}", told_with_causes(&error)));
+            rebuild(world, dir, place)
+        }
+        Err(error) => Err(error.into()),
     }
 }
 
-/// Removes files that no catalog entry names: what a crash left half done.
-fn sweep(disk: &dyn Disk, dir: &Path, records: &[SegmentRecord]) -> Result<(), StoreError> {
-    let known: std::collections::HashSet<_> = records.iter().map(|record| dir.join(&record.path)).collect();
-    let samples = dir.join("samples");
-    let months = disk.list(&samples).at("list", &samples)?;
-    let tables = crate::model::Table::ALL.iter().map(|table| dir.join(table.name()));
-    for folder in months.into_iter().chain(tables).chain([dir.join("series")]) {
-        for path in disk.list(&folder).at("list", &folder)? {
-            if path.extension().is_some_and(|ext| ext == "parquet") && !known.contains(&path) {
-                disk.remove(&path).at("remove", &path)?;
+/// Whether nothing in the folder says that there was a store.
+fn is_new(disk: &dyn Disk, dir: &Path) -> std::io::Result<bool> {
+    let is_there = disk.list(dir)?.contains(&dir.join("generation"));
+    let has_files = !super::described::table_files(disk, dir)?.is_empty();
+    let has_log = !wal_files(disk, &dir.join("wal"))?.is_empty();
+    Ok(!is_there && !has_files && !has_log)
+}
+
+/// What a file of the stages' state holds; `None` where it does not read.
+pub(super) fn read_state(disk: &dyn Disk, path: &Path) -> Option<Vec<u8>> {
+    let bytes = disk.open(path).ok()?.read_all().ok()?;
+    let (crc, packed) = bytes.split_first_chunk::<4>()?;
+    (crc32c::crc32c(packed) == u32::from_le_bytes(*crc)).then_some(())?;
+    zstd::stream::decode_all(packed).ok()
+}
+
+/// Opens every file that opens, in the order of their flushes.
+fn open_files(world: &World, dir: &Path, mut records: Vec<SegmentRecord>) -> (View, Vec<Broken>) {
+    records.sort_by_key(|record| record.flushes);
+    let (mut segments, mut files, mut broken) = (Vec::new(), Vec::new(), Vec::new());
+    for record in records {
+        let opened = match record.table {
+            TableName::Samples => {
+                Segment::open(&world.disk, dir, record.clone()).map(|segment| segments.push(Arc::new(segment)))
             }
+            _ => check_file(&*world.disk, dir, &record).map(|()| files.push(record.clone())),
+        };
+        if let Err(error) = opened {
+            broken.push((record, told_with_causes(&error)));
         }
     }
-    Ok(())
-}
-
-fn open_segments(world: &World, dir: &Path, records: Vec<SegmentRecord>) -> Result<View, StoreError> {
-    let (samples, mut files): (Vec<_>, Vec<_>) =
-        records.into_iter().partition(|record| record.table == TableName::Samples);
-    files.sort_by_key(|record| record.flushes);
-    let segments = samples
-        .into_iter()
-        .map(|record| Ok(Arc::new(Segment::open(&world.disk, dir, record)?)))
-        .collect::<Result<Vec<_>, StoreError>>()?;
-    Ok(View { segments: Arc::new(segments), files: Arc::new(files), ..View::default() })
-}
-
-/// Puts the log from `floor` on into the head; the number of its last file. A torn end is cut off.
-fn replay(
-    disk: &dyn Disk,
-    wal_dir: &Path,
-    floor: u64,
-    registry: &Registry,
-    head: &RwLock<Head>,
-) -> Result<Option<u64>, StoreError> {
-    let mut last = None;
-    let mut head = super::core::unpoisoned(head.write());
-    for (number, path) in wal_files(disk, wal_dir).at("list", wal_dir)? {
-        last = Some(number);
-        if number < floor {
-            disk.remove(&path).at("remove", &path)?;
-            continue;
-        }
-        let mut reader = WalReader::open(disk, &path).at("read", &path)?;
-        for frame in reader.by_ref() {
-            take_up(&frame, registry).ok_or_else(|| StoreError::Damaged {
-                path: path.clone(),
-                reason: "it names series that no log or catalog defines".into(),
-            })?;
-            head.append(&frame.batch);
-        }
-        if reader.frames == 0 {
-            disk.remove(&path).at("remove", &path)?;
-            continue;
-        }
-        if let Some(tear) = &reader.tear {
-            tracing::warn!(path = %path.display(), offset = tear.offset, reason = tear.reason, "a log ends early");
-            disk.truncate(&path, reader.offset()).at("truncate", &path)?;
-        }
-    }
-    Ok(last)
-}
-
-/// Gives the frame's series the numbers they had; `None` where one is missing.
-fn take_up(frame: &Frame, registry: &Registry) -> Option<()> {
-    for (at, def) in frame.defs.iter().enumerate() {
-        let id = registry.intern(def.clone());
-        (id.index() == frame.first_def + at).then_some(())?;
-    }
-    let highest = frame.batch.series.iter().max().map_or(0, |&id| id as usize + 1);
-    (highest <= registry.len()).then_some(())
+    (View { segments: Arc::new(segments), files: Arc::new(files), ..View::default() }, broken)
 }

@@ -11,6 +11,7 @@ use super::compaction::merge;
 use super::core::{View, unpoisoned};
 use super::derived::{latest, read_rows};
 use super::head::Head;
+use super::losses::Suspects;
 use super::segment::Cursor;
 use crate::catalog::{Registry, SegmentRecord, TableName};
 use crate::model::{Sample, SeriesId, Span, Table, Timestamp};
@@ -38,6 +39,7 @@ pub struct Snapshot {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     oldest: Timestamp,
+    suspects: Arc<Suspects>,
 }
 
 impl Snapshot {
@@ -47,13 +49,14 @@ impl Snapshot {
         disk: Arc<dyn Disk>,
         dir: PathBuf,
         oldest: Timestamp,
+        suspects: Arc<Suspects>,
     ) -> Snapshot {
         let heads = view.frozen.iter().chain([&view.head]).map(|head| {
             let lengths = unpoisoned(head.read()).lengths();
             HeadView { head: head.clone(), lengths }
         });
         let heads = Arc::new(heads.collect());
-        Snapshot { heads, series: registry.len(), view, registry, disk, dir, oldest }
+        Snapshot { heads, series: registry.len(), view, registry, disk, dir, oldest, suspects }
     }
 
     pub fn registry(&self) -> &Arc<Registry> {
@@ -107,7 +110,9 @@ impl Snapshot {
     pub fn rows(&self, table: Table) -> Result<RecordBatch, StoreError> {
         let mut batches = Vec::new();
         for record in self.view.files.iter().filter(|record| record.table == TableName::Derived(table)) {
-            batches.push(concat_batches(&table.schema(), &read_rows(&*self.disk, &self.dir, record)?)?);
+            let rows = read_rows(&*self.disk, &self.dir, record);
+            let rows = rows.inspect_err(|error| self.suspects.name(record.number, error))?;
+            batches.push(concat_batches(&table.schema(), &rows)?);
         }
         let in_memory = [&self.view.frozen_rows, &self.view.rows].into_iter().filter_map(|rows| rows.get(&table));
         batches.extend(in_memory.flatten().cloned());
@@ -157,7 +162,9 @@ impl Scan {
             let Some(entry) = cursor.segment().entry(series).copied() else { continue };
             if self.span.touches(Timestamp::from_nanos(entry.first), Timestamp::from_nanos(entry.last)) {
                 let mut samples = Vec::with_capacity(entry.rows as usize);
-                cursor.read(&entry, self.span, &mut samples)?;
+                let read = cursor.read(&entry, self.span, &mut samples);
+                let number = cursor.segment().record.number;
+                read.inspect_err(|error| self.snapshot.suspects.name(number, error))?;
                 parts.push(samples);
             }
         }

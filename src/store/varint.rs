@@ -23,6 +23,10 @@ pub(super) fn put_signed(out: &mut Vec<u8>, n: i64) {
 
 /// Takes one from the front; `None` where the bytes end first or it is longer than 64 bits.
 pub(super) fn take(bytes: &mut &[u8]) -> Option<u64> {
+    if let [byte @ 0..0x80, rest @ ..] = bytes {
+        *bytes = rest;
+        return Some(u64::from(*byte));
+    }
     let mut n = 0;
     for shift in (0..64).step_by(7) {
         let (&byte, rest) = bytes.split_first()?;

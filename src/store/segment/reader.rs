@@ -20,7 +20,7 @@ use crate::catalog::SegmentRecord;
 use crate::model::{Sample, SeriesId, Span, Timestamp};
 use crate::store::StoreError;
 use crate::store::error::DiskContext;
-use crate::store::file::Source;
+use crate::store::file::{Source, tail_is_whole};
 use crate::world::Disk;
 
 /// A segment of samples, open: footer and index in memory.
@@ -45,6 +45,9 @@ impl Segment {
         if file.len() != record.bytes {
             return Err(damaged(&format!("it has {} bytes, the catalog says {}", file.len(), record.bytes)));
         }
+        if !tail_is_whole(&*file, &record).at("read", &path)? {
+            return Err(damaged("its index or footer is not what was written"));
+        }
         let source = Arc::new(Source::new(file));
         let footer = ParquetMetaDataReader::new()
             .with_offset_index_policy(PageIndexPolicy::Required)
@@ -61,6 +64,11 @@ impl Segment {
         let disk = disk.clone();
         let doomed = AtomicBool::new(false);
         Ok(Segment { record, path, disk, source, footer, group_starts, unit, entries, by_series, doomed })
+    }
+
+    /// The error that a reader of it gives.
+    pub fn damaged(&self, reason: String) -> StoreError {
+        StoreError::Damaged { path: self.path.clone(), reason }
     }
 
     /// Its series in the file's order.

@@ -11,8 +11,8 @@ use super::index::{self, IndexEntry};
 use super::schema;
 use crate::model::{Sample, SeriesId};
 use crate::store::StoreError;
-use crate::store::file::FileSink;
-use crate::world::FileAppend;
+use crate::store::file::{FileSink, Written};
+use crate::store::label::{Label, NewFile};
 
 const GROUP_ROWS: usize = 1 << 19;
 /// Rows handed to a column writer at once.
@@ -25,15 +25,15 @@ pub(super) const INDEX_KEY: &str = "plimsoll.index";
 #[derive(Debug)]
 pub(in crate::store) struct SegmentStats {
     pub rows: u64,
-    pub bytes: u64,
     pub first: i64,
     pub last: i64,
-    pub digest: u32,
+    pub written: Written,
 }
 
 /// Writes a segment.
 pub(in crate::store) struct SegmentWriter {
     out: SerializedFileWriter<FileSink>,
+    label: Label,
     unit: TimeUnit,
     group: Group,
     index: Vec<IndexEntry>,
@@ -57,10 +57,11 @@ struct Group {
 }
 
 impl SegmentWriter {
-    pub fn new(file: Arc<dyn FileAppend>, unit: TimeUnit) -> Result<Self, StoreError> {
+    pub fn new(new: NewFile, unit: TimeUnit) -> Result<Self, StoreError> {
         let properties = Arc::new(schema::properties()?);
-        let out = SerializedFileWriter::new(FileSink::new(file), schema::schema(unit)?, properties)?;
-        Ok(SegmentWriter { out, unit, group: Group::default(), index: Vec::new(), rows: 0, sorted_until: None })
+        let out = SerializedFileWriter::new(FileSink::new(new.file), schema::schema(unit)?, properties)?;
+        let label = new.label;
+        Ok(SegmentWriter { out, label, unit, group: Group::default(), index: Vec::new(), rows: 0, sorted_until: None })
     }
 
     /// Adds all samples of one series. Series come by metric, then number; samples by time, each time once.
@@ -95,15 +96,18 @@ impl SegmentWriter {
         if !self.group.runs.is_empty() {
             self.write_group()?;
         }
+        self.out.flush().map_err(parquet::errors::ParquetError::from)?;
+        let body = self.out.inner_mut().end_body().map_err(parquet::errors::ParquetError::from)?;
         let index = index::encode(&self.index, self.unit).map_err(parquet::errors::ParquetError::from)?;
         let place = format!("{},{},{}", self.out.bytes_written(), index.len(), crc32c::crc32c(&index));
         self.out.write_all(&index).map_err(parquet::errors::ParquetError::from)?;
         self.out.append_key_value_metadata(KeyValue::new(INDEX_KEY.to_owned(), place));
-        self.out.finish()?;
         let first = self.index.iter().map(|entry| entry.first).min().unwrap_or(0);
         let last = self.index.iter().map(|entry| entry.last).max().unwrap_or(0);
-        let (bytes, digest) = self.out.inner_mut().finish().map_err(parquet::errors::ParquetError::from)?;
-        Ok(SegmentStats { rows: self.rows, bytes, first, last, digest })
+        self.out.append_key_value_metadata(self.label.entry((first, last), body));
+        self.out.finish()?;
+        let written = self.out.inner_mut().finish().map_err(parquet::errors::ParquetError::from)?;
+        Ok(SegmentStats { rows: self.rows, first, last, written })
     }
 
     fn write_group(&mut self) -> Result<(), StoreError> {

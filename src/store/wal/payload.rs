@@ -1,0 +1,87 @@
+//! Payloads of frames: definitions and samples as bytes, and back.
+
+use super::NewSeries;
+use crate::model::{Batch, SeriesDef};
+use crate::store::varint;
+
+const FLOAT: u8 = 1;
+/// Integers up to here are exact as f64, and their varint is no longer than the float.
+const INTEGER_MAX: f64 = 9_007_199_254_740_992.0;
+
+/// What one frame said.
+#[derive(Debug, PartialEq)]
+pub(in crate::store) struct Frame {
+    pub first_def: usize,
+    pub defs: Vec<SeriesDef>,
+    pub batch: Batch,
+}
+
+pub(super) fn encode(new: &NewSeries<'_>, samples: &[u8], out: &mut Vec<u8>) {
+    out.reserve(16 + samples.len() + new.defs.len() * 256);
+    varint::put(out, new.first as u64);
+    varint::put(out, new.defs.len() as u64);
+    new.defs.iter().for_each(|def| def.encode(out));
+    out.extend_from_slice(samples);
+}
+
+/// The samples part of a frame's payload.
+pub(in crate::store) fn encode_samples(batch: &Batch) -> Vec<u8> {
+    let mut out = Vec::with_capacity(10 + batch.len() * 6);
+    varint::put(&mut out, batch.len() as u64);
+    let mut before = 0;
+    for &series in &batch.series {
+        varint::put_signed(&mut out, i64::from(series) - before);
+        before = i64::from(series);
+    }
+    let mut before = 0_i64;
+    for &time in &batch.times {
+        varint::put_signed(&mut out, time.wrapping_sub(before));
+        before = time;
+    }
+    for &value in &batch.values {
+        put_value(&mut out, value);
+    }
+    out
+}
+
+fn put_value(out: &mut Vec<u8>, value: f64) {
+    let whole = value as i64;
+    if (whole as f64).to_bits() == value.to_bits() && value.abs() < INTEGER_MAX {
+        varint::put(out, varint::zigzag(whole) << 1);
+    } else {
+        out.push(FLOAT);
+        out.extend_from_slice(&value.to_le_bytes());
+    }
+}
+
+fn value(bytes: &mut &[u8]) -> Option<f64> {
+    if bytes.first() == Some(&FLOAT) {
+        let (raw, rest) = bytes[1..].split_first_chunk::<8>()?;
+        *bytes = rest;
+        return Some(f64::from_le_bytes(*raw));
+    }
+    varint::take(bytes).map(|n| varint::unzigzag(n >> 1) as f64)
+}
+
+pub(super) fn decode(mut payload: &[u8]) -> Option<Frame> {
+    let bytes = &mut payload;
+    let first_def = usize::try_from(varint::take(bytes)?).ok()?;
+    let count = varint::take(bytes)?;
+    let defs = (0..count).map(|_| SeriesDef::decode(bytes)).collect::<Option<Vec<_>>>()?;
+    let count = usize::try_from(varint::take(bytes)?).ok().filter(|&count| count <= bytes.len())?;
+    let mut batch = Batch::with_capacity(count);
+    let mut series = 0_i64;
+    for _ in 0..count {
+        series = series.checked_add(varint::take_signed(bytes)?)?;
+        batch.series.push(u32::try_from(series).ok()?);
+    }
+    let mut time = 0_i64;
+    for _ in 0..count {
+        time = time.wrapping_add(varint::take_signed(bytes)?);
+        batch.times.push(time);
+    }
+    for _ in 0..count {
+        batch.values.push(value(bytes)?);
+    }
+    bytes.is_empty().then_some(Frame { first_def, defs, batch })
+}
