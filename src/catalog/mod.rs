@@ -31,7 +31,7 @@ use crate::world::{Disk, RealDisk, World};
 
 pub use losses::Loss;
 pub use registry::Registry;
-use sealed::{entries, guarded, open_sled, seal, unseal};
+use sealed::{Entry, entries, guarded, open_sled, seal, unseal};
 pub use segments::{SegmentRecord, TableName};
 use witness::{Said, Witness};
 
@@ -405,9 +405,9 @@ impl Trees {
         if head.format != FORMAT {
             return Err(CatalogError::OtherFormat { found: head.format });
         }
-        let record = |(_, value): (Vec<u8>, Vec<u8>)| serde_json::from_slice::<SegmentRecord>(&value);
+        let record = |(_, value): Entry| serde_json::from_slice::<SegmentRecord>(&value);
         let records = entries(&self.segments)?.into_iter().map(record).collect::<Result<Vec<_>, _>>();
-        let loss = |(_, value): (Vec<u8>, Vec<u8>)| serde_json::from_slice::<Loss>(&value);
+        let loss = |(_, value): Entry| serde_json::from_slice::<Loss>(&value);
         let losses = entries(&self.losses)?.into_iter().map(loss).collect::<Result<Vec<_>, _>>();
         let empty = Head { segments: 0, segments_sum: 0, ..head.clone() };
         let mut kept = Kept { head: empty, records: BTreeMap::new(), losses: losses.map_err(|_| damaged("losses"))? };

@@ -30,8 +30,11 @@ pub(super) fn unseal<'v>(key: &[u8], sealed: &'v [u8]) -> Option<&'v [u8]> {
     (u32::from_le_bytes(*told) == crc(key, value)).then_some(value)
 }
 
-/// Every key and value of a tree.
-pub(super) fn entries(tree: &sled::Tree) -> Result<Vec<(Vec<u8>, Vec<u8>)>, CatalogError> {
+/// A key and its value.
+pub(super) type Entry = (Vec<u8>, Vec<u8>);
+
+/// All that a tree holds.
+pub(super) fn entries(tree: &sled::Tree) -> Result<Vec<Entry>, CatalogError> {
     let name = || String::from_utf8_lossy(&tree.name()).into_owned();
     let entry = |entry: sled::Result<(sled::IVec, sled::IVec)>| {
         let (key, sealed) = entry?;

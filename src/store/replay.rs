@@ -78,7 +78,7 @@ fn read_file(
     told: &mut impl FnMut(String),
 ) -> io::Result<WalReader> {
     let mut reader = WalReader::open(disk, path, expected)?;
-    while let Some(frame) = reader.next() {
+    for frame in reader.by_ref() {
         let frame = frame?;
         match take_up(&frame, registry) {
             Ok(()) => head.append(&frame.batch),
