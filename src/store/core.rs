@@ -397,7 +397,7 @@ mod tests {
     fn a_loss_of_power_anywhere_keeps_exactly_what_was_acknowledged() {
         let mut images = 0;
         for stop in 1.. {
-            for loss in [Loss::Nothing, Loss::Unsynced, Loss::HalfUnsynced, Loss::Torn] {
+            for loss in Loss::ALL {
                 let bed = Bed::new();
                 bed.disk.stop_at(stop);
                 let (acknowledged, pending, survived) = workload(&bed);
