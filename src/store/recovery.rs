@@ -35,6 +35,7 @@ impl Store {
         let disk = &*world.disk;
         let wal_dir = dir.join("wal");
         disk.create_dir_all(&wal_dir).at("create", &wal_dir)?;
+        sync_names(disk, dir)?;
         let lock_path = dir.join("lock");
         let lock = disk.lock(&lock_path).map_err(|error| match error.kind() {
             std::io::ErrorKind::WouldBlock => StoreError::InUse { path: dir.to_owned() },
@@ -90,6 +91,17 @@ impl Store {
         (crc32c::crc32c(packed) == u32::from_le_bytes(*crc)).then_some(())?;
         zstd::stream::decode_all(packed).ok()
     }
+}
+
+/// Makes the names of the folders in `dir` durable, and its own and those above it: what is acknowledged lies in them.
+fn sync_names(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
+    disk.sync_dir(dir).at("sync", dir)?;
+    for above in dir.ancestors().skip(1) {
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        // Those that are not ours to open were there before.
+        let _ = disk.sync_dir(above);
+    }
+    Ok(())
 }
 
 /// Removes files that no catalog entry names: what a crash left half done.
