@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::head::Head;
 use super::segment::Segment;
+use super::table_file::TableFile;
 use super::tap::{Behind, Tap};
 use super::wal::{NewSeries, WalWriter, encode_samples};
 use super::{Snapshot, StoreError, StoreSpec, Sync};
@@ -57,7 +58,7 @@ pub(super) struct View {
     pub frozen: Vec<Arc<RwLock<Head>>>,
     pub head: Arc<RwLock<Head>>,
     /// Files of the derived tables and of `series`, in the order of their flushes.
-    pub files: Arc<Vec<SegmentRecord>>,
+    pub files: Arc<Vec<Arc<TableFile>>>,
     /// Rows of derived tables being written, and since.
     pub frozen_rows: BTreeMap<Table, Vec<RecordBatch>>,
     pub rows: BTreeMap<Table, Vec<RecordBatch>>,
@@ -81,6 +82,14 @@ pub struct StoreStats {
     pub memory_bytes: u64,
     pub wal_bytes: u64,
     pub tables: BTreeMap<String, TableStats>,
+}
+
+impl View {
+    /// Every segment and file.
+    pub fn records(&self) -> impl Iterator<Item = &SegmentRecord> {
+        let samples = self.segments.iter().map(|segment| &segment.record);
+        samples.chain(self.files.iter().map(|file| &file.record))
+    }
 }
 
 pub(super) fn unpoisoned<T>(guard: Result<T, PoisonError<T>>) -> T {
@@ -242,7 +251,7 @@ impl Store {
     pub fn stats(&self) -> StoreStats {
         let view = self.view().clone();
         let mut stats = StoreStats { series: self.registry().len() as u64, ..StoreStats::default() };
-        let records = view.segments.iter().map(|segment| &segment.record).chain(view.files.iter());
+        let records = view.records();
         for record in records {
             let table = stats.tables.entry(record.table.to_string()).or_default();
             table.rows += record.rows;

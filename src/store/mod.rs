@@ -24,6 +24,7 @@ mod recovery;
 mod segment;
 mod snapshot;
 mod spec;
+mod table_file;
 mod tap;
 mod varint;
 mod wal;

@@ -7,6 +7,7 @@ use super::core::View;
 use super::error::DiskContext;
 use super::head::Head;
 use super::segment::Segment;
+use super::table_file::TableFile;
 use super::tap::Tap;
 use super::wal::{Frame, WalReader, WalWriter, wal_files};
 use super::{Store, StoreError, StoreSpec};
@@ -128,6 +129,7 @@ fn open_segments(world: &World, dir: &Path, records: Vec<SegmentRecord>) -> Resu
         .into_iter()
         .map(|record| Ok(Arc::new(Segment::open(&world.disk, dir, record)?)))
         .collect::<Result<Vec<_>, StoreError>>()?;
+    let files = files.into_iter().map(|record| TableFile::new(&world.disk, dir, record)).collect();
     Ok(View { segments: Arc::new(segments), files: Arc::new(files), ..View::default() })
 }
 

@@ -99,14 +99,15 @@ impl Snapshot {
 
     /// The segments and files of every table, for `system.segments`.
     pub fn records(&self) -> Vec<SegmentRecord> {
-        let samples = self.view.segments.iter().map(|segment| segment.record.clone());
-        samples.chain(self.view.files.iter().cloned()).collect()
+        self.view.records().cloned().collect()
     }
 
     /// The rows of a derived table, sorted by its key.
     pub fn rows(&self, table: Table) -> Result<RecordBatch, StoreError> {
         let mut batches = Vec::new();
-        for record in self.view.files.iter().filter(|record| record.table == TableName::Derived(table)) {
+        for record in
+            self.view.files.iter().map(|file| &file.record).filter(|record| record.table == TableName::Derived(table))
+        {
             batches.push(concat_batches(&table.schema(), &read_rows(&*self.disk, &self.dir, record)?)?);
         }
         let in_memory = [&self.view.frozen_rows, &self.view.rows].into_iter().filter_map(|rows| rows.get(&table));

@@ -51,7 +51,7 @@ struct Content {
     last_write: usize,
 }
 
-type Watcher = Arc<dyn Fn(u64) + Send + Sync>;
+type Watcher = Arc<dyn Fn(&SimDisk, u64) + Send + Sync>;
 
 #[derive(Clone, Default)]
 struct State {
@@ -99,7 +99,7 @@ impl SimDisk {
 
     /// Calls `watcher` with the number of each change before it is made: the moment to take an image. Images are not
     /// watched.
-    pub fn watch(&self, watcher: impl Fn(u64) + Send + Sync + 'static) {
+    pub fn watch(&self, watcher: impl Fn(&SimDisk, u64) + Send + Sync + 'static) {
         self.lock_state().watcher = Some(Arc::new(watcher));
     }
 
@@ -182,7 +182,7 @@ impl SimDisk {
             let operation = state.operations;
             drop(state);
             // Not under the lock: it takes images.
-            watcher(operation);
+            watcher(self, operation);
             state = self.lock_state();
         }
         let fails = state.fails.as_ref().is_some_and(|range| range.contains(&state.operations));
@@ -483,8 +483,8 @@ mod tests {
     fn a_watcher_sees_the_disk_before_each_change() {
         let disk = SimDisk::new();
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let (watched, told) = (disk.clone(), seen.clone());
-        disk.watch(move |operation| told.lock().unwrap().push((operation, watched.files().len())));
+        let told = seen.clone();
+        disk.watch(move |disk, operation| told.lock().unwrap().push((operation, disk.files().len())));
         disk.create(Path::new("/a")).unwrap();
         disk.create(Path::new("/b")).unwrap();
         assert_eq!(*seen.lock().unwrap(), [(1, 0), (2, 1)]);
