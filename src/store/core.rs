@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::head::Head;
 use super::losses::Suspects;
 use super::segment::Segment;
+use super::table_file::TableFile;
 use super::tap::{Behind, Tap};
 use super::wal::{NewSeries, WalWriter, encode_samples};
 use super::{Snapshot, StoreError, StoreSpec, Sync};
@@ -61,7 +62,7 @@ pub(super) struct View {
     pub frozen: Vec<Arc<RwLock<Head>>>,
     pub head: Arc<RwLock<Head>>,
     /// Files of the derived tables and of `series`, in the order of their flushes.
-    pub files: Arc<Vec<SegmentRecord>>,
+    pub files: Arc<Vec<Arc<TableFile>>>,
     /// Rows of derived tables being written, and since.
     pub frozen_rows: BTreeMap<Table, Vec<RecordBatch>>,
     pub rows: BTreeMap<Table, Vec<RecordBatch>>,
@@ -89,6 +90,14 @@ pub struct StoreStats {
     pub losses: u64,
     /// Why not all that was acknowledged is served; empty where all is well.
     pub degraded: Vec<String>,
+}
+
+impl View {
+    /// Every segment and file.
+    pub fn records(&self) -> impl Iterator<Item = &SegmentRecord> {
+        let samples = self.segments.iter().map(|segment| &segment.record);
+        samples.chain(self.files.iter().map(|file| &file.record))
+    }
 }
 
 pub(super) fn unpoisoned<T>(guard: Result<T, PoisonError<T>>) -> T {
@@ -253,7 +262,7 @@ impl Store {
     pub fn stats(&self) -> StoreStats {
         let view = self.view().clone();
         let mut stats = StoreStats { series: self.registry().len() as u64, ..StoreStats::default() };
-        let records = view.segments.iter().map(|segment| &segment.record).chain(view.files.iter());
+        let records = view.records();
         for record in records {
             let table = stats.tables.entry(record.table.to_string()).or_default();
             table.rows += record.rows;
@@ -410,7 +419,7 @@ mod tests {
     fn a_loss_of_power_anywhere_keeps_exactly_what_was_acknowledged() {
         let mut images = 0;
         for stop in 1.. {
-            for loss in [Loss::Nothing, Loss::Unsynced, Loss::HalfUnsynced, Loss::Torn] {
+            for loss in Loss::ALL {
                 let bed = Bed::new();
                 bed.disk.stop_at(stop);
                 let (acknowledged, pending, survived) = workload(&bed);

@@ -32,7 +32,11 @@ impl StoreError {
         use std::io::ErrorKind as E;
         match self {
             StoreError::Damaged { .. } | StoreError::Parquet(_) | StoreError::Arrow(_) => true,
-            StoreError::Disk { source, .. } => matches!(source.kind(), E::NotFound | E::UnexpectedEof),
+            StoreError::Disk { source, .. } => {
+                // The disk itself gives up on a sector.
+                const EIO: i32 = 5;
+                matches!(source.kind(), E::NotFound | E::UnexpectedEof) || source.raw_os_error() == Some(EIO)
+            }
             _ => false,
         }
     }

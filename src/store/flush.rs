@@ -14,6 +14,7 @@ use super::file::Written;
 use super::head::{Column, Head};
 use super::label::{Label, NewFile};
 use super::segment::{Segment, SegmentStats, SegmentWriter, TimeUnit};
+use super::table_file::TableFile;
 use super::wal::{WalWriter, wal_files};
 use super::{Store, StoreError};
 use crate::catalog::{Commit, SegmentRecord, TableName};
@@ -134,6 +135,7 @@ impl Store {
             .into_iter()
             .map(|record| Ok(Arc::new(Segment::open(&self.world.disk, &self.dir, record)?)))
             .collect::<Result<Vec<_>, StoreError>>()?;
+        let files = files.into_iter().map(|record| TableFile::new(&self.world.disk, &self.dir, record));
         let mut view = self.view_mut();
         view.segments = Arc::new(view.segments.iter().cloned().chain(opened).collect());
         view.files = Arc::new(view.files.iter().cloned().chain(files).collect());

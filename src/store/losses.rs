@@ -11,6 +11,7 @@ use super::described::digest;
 use super::flush::{Origin, told_with_causes};
 use super::recovery::Broken;
 use super::segment::{Cursor, IndexEntry, Segment, SegmentWriter};
+use super::table_file::TableFile;
 use super::{Store, StoreError};
 use crate::catalog::{Commit, Loss, SegmentRecord, TableName};
 use crate::model::{Sample, Span};
@@ -71,7 +72,7 @@ impl Store {
         if let Some(segment) = view.segments.iter().find(|segment| segment.record.number == number) {
             return if self.is_whole(&segment.record) { Ok(()) } else { self.salvage(segment, reason) };
         }
-        match view.files.iter().find(|record| record.number == number) {
+        match view.files.iter().map(|file| &file.record).find(|record| record.number == number) {
             Some(record) if !self.is_whole(record) => self.give_up(vec![(record.clone(), reason.to_owned())]),
             _ => Ok(()),
         }
@@ -120,8 +121,7 @@ impl Store {
     /// The catalog knows every series: where a file for readers outside is damaged, all of them are written anew.
     fn rewrite_series(&self, broken: Vec<Broken>) -> Result<(), StoreError> {
         let of_series = |record: &SegmentRecord| record.table == TableName::Series;
-        let mut all: Vec<SegmentRecord> =
-            self.view().files.iter().filter(|record| of_series(record)).cloned().collect();
+        let mut all: Vec<SegmentRecord> = self.view().records().filter(|record| of_series(record)).cloned().collect();
         for (record, reason) in &broken {
             tracing::warn!(path = record.path, reason, "a file of the table `series` is damaged: written anew");
             if !all.contains(record) {
@@ -204,9 +204,9 @@ impl Store {
         let mut segments: Vec<_> = view.segments.iter().filter(|segment| is_kept(&segment.record)).cloned().collect();
         segments.extend(segment);
         segments.sort_by_key(|segment| segment.record.flushes);
-        let mut files: Vec<_> = view.files.iter().filter(|record| is_kept(record)).cloned().collect();
-        files.extend(file);
-        files.sort_by_key(|record| record.flushes);
+        let mut files: Vec<_> = view.files.iter().filter(|file| is_kept(&file.record)).cloned().collect();
+        files.extend(file.map(|record| TableFile::new(&self.world.disk, &self.dir, record)));
+        files.sort_by_key(|file| file.record.flushes);
         (view.segments, view.files) = (Arc::new(segments), Arc::new(files));
     }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::compaction::{Appetite, choose, expired, run};
 use super::core::unpoisoned;
 use super::derived::{latest, read_rows, sorted};
-use super::error::DiskContext;
 use super::flush::Origin;
 use super::segment::{Segment, SegmentWriter, TimeUnit};
+use super::table_file::TableFile;
 use super::{Store, StoreError, StoreSpec};
 use crate::catalog::{Commit, SegmentRecord, TableName};
 use crate::model::{Span, Timestamp};
@@ -50,8 +50,7 @@ impl Store {
     }
 
     fn records(&self) -> Vec<SegmentRecord> {
-        let view = self.view();
-        view.segments.iter().map(|segment| segment.record.clone()).chain(view.files.iter().cloned()).collect()
+        self.view().records().cloned().collect()
     }
 
     fn merge_once(&self, appetite: Appetite) -> Result<bool, StoreError> {
@@ -134,17 +133,15 @@ impl Store {
         segments.extend(opened);
         segments.sort_by_key(|segment| segment.record.flushes);
         let (gone_files, mut files): (Vec<_>, Vec<_>) =
-            view.files.iter().cloned().partition(|record| removed.contains(&record.number));
-        files.extend(added.filter(|record| record.table != TableName::Samples));
-        files.sort_by_key(|record| record.flushes);
+            view.files.iter().cloned().partition(|file| removed.contains(&file.record.number));
+        let added = added.filter(|record| record.table != TableName::Samples);
+        files.extend(added.map(|record| TableFile::new(&self.world.disk, &self.dir, record)));
+        files.sort_by_key(|file| file.record.flushes);
         view.segments = Arc::new(segments);
         view.files = Arc::new(files);
         drop(view);
         gone.iter().for_each(|segment| segment.doom());
-        for record in gone_files {
-            let path = self.dir.join(&record.path);
-            self.world.disk.remove(&path).at("remove", &path)?;
-        }
+        gone_files.iter().for_each(|file| file.doom());
         Ok(())
     }
 }

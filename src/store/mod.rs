@@ -33,8 +33,10 @@ mod segment;
 mod snapshot;
 mod spec;
 mod sweep;
+mod table_file;
 mod tap;
 mod varint;
+mod verify;
 mod wal;
 
 pub use self::core::{Store, StoreStats, TableStats};
@@ -44,3 +46,4 @@ pub use keeper::Keeper;
 pub use snapshot::{Scan, SeriesRun, Snapshot};
 pub use spec::{StoreSpec, Sync};
 pub use tap::{Behind, Tap};
+pub use verify::{Verified, Wrong};

@@ -13,6 +13,7 @@ use super::rebuild::rebuild;
 use super::replay::replay;
 use super::segment::Segment;
 use super::sweep::{Ledger, sweep};
+use super::table_file::TableFile;
 use super::tap::Tap;
 use super::wal::{WalReader, WalWriter, wal_files};
 use super::{Store, StoreError, StoreSpec};
@@ -45,6 +46,7 @@ impl Store {
         let disk = &*world.disk;
         let wal_dir = dir.join("wal");
         disk.create_dir_all(&wal_dir).at("create", &wal_dir)?;
+        sync_names(disk, dir)?;
         let lock = lock(disk, dir)?;
         let mut notes = Vec::new();
         let place = CatalogPlace { dir: catalog_dir.to_owned(), witness: dir.join("generation") };
@@ -55,7 +57,7 @@ impl Store {
 
         let records = catalog.segments();
         let last_flush = records.iter().map(|record| record.flushes.1).max().unwrap_or(0);
-        let (view, broken) = open_files(&world, dir, records);
+        let (view, broken) = open_files(&world, dir, records)?;
         let floor = catalog.wal_floor();
         let replayed = replay(&world, dir, floor, catalog.registry(), &view.head)?;
         // Flushes are numbered by their logs, so a new log's number is higher than that of any flush.
@@ -133,6 +135,17 @@ fn open_catalog(
     }
 }
 
+/// Makes the names of the folders in `dir` durable, and its own and those above it: what is acknowledged lies in them.
+fn sync_names(disk: &dyn Disk, dir: &Path) -> Result<(), StoreError> {
+    disk.sync_dir(dir).at("sync", dir)?;
+    for above in dir.ancestors().skip(1) {
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        // Those that are not ours to open were there before.
+        let _ = disk.sync_dir(above);
+    }
+    Ok(())
+}
+
 /// Whether nothing in the folder says that there was a store.
 fn is_new(disk: &dyn Disk, dir: &Path) -> std::io::Result<bool> {
     let is_there = disk.list(dir)?.contains(&dir.join("generation"));
@@ -150,7 +163,10 @@ pub(super) fn read_state(disk: &dyn Disk, path: &Path) -> Option<Vec<u8>> {
 }
 
 /// Opens every file that opens, in the order of their flushes.
-fn open_files(world: &World, dir: &Path, mut records: Vec<SegmentRecord>) -> (View, Vec<Broken>) {
+///
+/// # Errors
+/// What is no fault of a file's, as too many open ones: nothing may be given up for it.
+fn open_files(world: &World, dir: &Path, mut records: Vec<SegmentRecord>) -> Result<(View, Vec<Broken>), StoreError> {
     records.sort_by_key(|record| record.flushes);
     let (mut segments, mut files, mut broken) = (Vec::new(), Vec::new(), Vec::new());
     for record in records {
@@ -158,11 +174,14 @@ fn open_files(world: &World, dir: &Path, mut records: Vec<SegmentRecord>) -> (Vi
             TableName::Samples => {
                 Segment::open(&world.disk, dir, record.clone()).map(|segment| segments.push(Arc::new(segment)))
             }
-            _ => check_file(&*world.disk, dir, &record).map(|()| files.push(record.clone())),
+            _ => check_file(&*world.disk, dir, &record)
+                .map(|()| files.push(TableFile::new(&world.disk, dir, record.clone()))),
         };
-        if let Err(error) = opened {
-            broken.push((record, told_with_causes(&error)));
+        match opened {
+            Ok(()) => {}
+            Err(error) if error.is_damage() => broken.push((record, told_with_causes(&error))),
+            Err(error) => return Err(error),
         }
     }
-    (View { segments: Arc::new(segments), files: Arc::new(files), ..View::default() }, broken)
+    Ok((View { segments: Arc::new(segments), files: Arc::new(files), ..View::default() }, broken))
 }

@@ -102,14 +102,15 @@ impl Snapshot {
 
     /// The segments and files of every table, for `system.segments`.
     pub fn records(&self) -> Vec<SegmentRecord> {
-        let samples = self.view.segments.iter().map(|segment| segment.record.clone());
-        samples.chain(self.view.files.iter().cloned()).collect()
+        self.view.records().cloned().collect()
     }
 
     /// The rows of a derived table, sorted by its key.
     pub fn rows(&self, table: Table) -> Result<RecordBatch, StoreError> {
         let mut batches = Vec::new();
-        for record in self.view.files.iter().filter(|record| record.table == TableName::Derived(table)) {
+        for record in
+            self.view.files.iter().map(|file| &file.record).filter(|record| record.table == TableName::Derived(table))
+        {
             let rows = read_rows(&*self.disk, &self.dir, record);
             let rows = rows.inspect_err(|error| self.suspects.name(record.number, error))?;
             batches.push(concat_batches(&table.schema(), &rows)?);

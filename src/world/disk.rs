@@ -14,6 +14,8 @@ pub trait Disk: Send + Sync {
     /// Cuts a file to its first `len` bytes, durably.
     fn truncate(&self, path: &Path, len: u64) -> io::Result<()>;
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// A second name for a file; `AlreadyExists` where there is one of that name.
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()>;
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Files and folders in a folder, sorted; empty where the folder does not exist.
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;

@@ -39,6 +39,33 @@ impl FileRead for RealRead {
     }
 }
 
+impl RealDisk {
+    /// Copies a folder with all that is in it, durably; how many bytes. Nothing where there is none.
+    pub fn copy_folder(&self, from: &Path, to: &Path) -> io::Result<u64> {
+        let mut bytes = 0;
+        fs::create_dir_all(to)?;
+        for path in self.list(from)? {
+            let copy = to.join(path.file_name().unwrap_or_default());
+            if path.is_dir() {
+                bytes += self.copy_folder(&path, &copy)?;
+            } else {
+                bytes += fs::copy(&path, &copy)?;
+                File::open(&copy)?.sync_all()?;
+            }
+        }
+        self.sync_dir(to)?;
+        Ok(bytes)
+    }
+
+    /// Removes a folder with all that is in it, if it is there.
+    pub fn remove_folder(&self, dir: &Path) -> io::Result<()> {
+        match fs::remove_dir_all(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+}
+
 impl Disk for RealDisk {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn FileAppend>> {
         Ok(Arc::new(RealAppend(File::create(path)?)))
@@ -58,6 +85,10 @@ impl Disk for RealDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

@@ -54,6 +54,11 @@ impl WalReader {
         Ok(reader)
     }
 
+    /// Bytes of the file.
+    pub fn len(&self) -> u64 {
+        self.file.len()
+    }
+
     fn file_head(&mut self) -> io::Result<()> {
         let len = MAGIC.len() as u64;
         let is_cut = self.file.len() < len;
