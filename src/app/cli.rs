@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 use super::global::{Color, Global, WrongUsage};
 use super::print::Printer;
-use super::{analyse, check, demo, export, import, report, serve, source, stats};
+use super::{analyse, backup, check, demo, export, import, report, serve, source, stats, verify};
 use crate::config::ConfigFaults;
 
 const FAILED: u8 = 1;
@@ -43,13 +43,21 @@ enum Command {
     Correlate(analyse::FoundArgs),
     /// Check settings, pipelines and queries: every fault at once
     Check(check::CheckArgs),
+    /// Read everything at rest and hold it against its checksums; exit code 3 where something is wrong
+    Verify,
+    /// Set right what `verify` finds wrong: save what reads, set the rest aside, list what is lost
+    Repair(verify::RepairArgs),
+    /// Make a complete data directory of all that is stored by now, while the store is in use
+    Snapshot(backup::SnapshotArgs),
+    /// Make a store of a snapshot, or take samples of it into the store there is
+    Restore(backup::RestoreArgs),
     /// Merge what can be merged now
     Compact,
     /// What the store holds
     Stats,
 }
 
-/// Runs the program; its exit code: 0 done, 1 failed, 2 wrong usage or configuration.
+/// Runs the program; its exit code: 0 done, 1 failed, 2 wrong usage or configuration, 3 a gate said no.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
     log(&cli.global);
@@ -85,6 +93,10 @@ fn command(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Anomalies(args) => analyse::anomalies(global, args, &mut printer)?,
         Command::Correlate(args) => analyse::correlate(global, args, &mut printer)?,
         Command::Check(args) => return check::check(global, args),
+        Command::Verify => return verify::verify(global, &mut printer),
+        Command::Repair(args) => return verify::repair(global, args, &mut printer),
+        Command::Snapshot(args) => backup::snapshot(global, args)?,
+        Command::Restore(args) => backup::restore(global, args)?,
         Command::Compact => stats::compact(global)?,
         Command::Stats => stats::stats(global, &mut printer)?,
     }

@@ -1,6 +1,7 @@
 //! The program: its commands, and how the rooms are wired, started and stopped.
 
 mod analyse;
+mod backup;
 mod check;
 mod cli;
 mod collect;
@@ -17,5 +18,6 @@ mod report;
 mod serve;
 mod source;
 mod stats;
+mod verify;
 
 pub use cli::run;

@@ -42,6 +42,15 @@ fn pipelines(settings: &Settings) -> anyhow::Result<Vec<PipelineSpec>> {
     Ok(read_pipelines(&settings.pipelines, |file| std::fs::read_to_string(file))?)
 }
 
+/// Whether there is a store, or what is left of one.
+pub(super) fn is_store(dir: &Path) -> Result<(), WrongUsage> {
+    if ["catalog", "generation", "samples"].iter().any(|name| dir.join(name).exists()) {
+        return Ok(());
+    }
+    let dir = dir.display();
+    Err(WrongUsage(format!("there is no store in {dir}: `import` or `serve` makes one, --data names another")))
+}
+
 impl Node {
     /// Opens the data directory that the command line names to ask it. Nothing of it is changed.
     ///
@@ -51,11 +60,7 @@ impl Node {
         // What is wrong with the settings is told first: it is wrong wherever the data lies.
         let settings = settings(global)?;
         let pipelines = pipelines(&settings)?;
-        if !global.data.join("catalog").exists() {
-            let dir = global.data.display();
-            let told = format!("there is no store in {dir}: `import` or `serve` makes one, --data names another");
-            return Err(WrongUsage(told).into());
-        }
+        is_store(&global.data)?;
         Self::assemble(&global.data, settings, pipelines)
     }
 

@@ -6,6 +6,9 @@ use anyhow::{Context, bail};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::ipc::reader::StreamReader;
+use serde_json::Value;
+use ureq::Body;
+use ureq::http::Response;
 
 /// A server's address.
 pub(super) struct Remote {
@@ -21,19 +24,31 @@ impl Remote {
 
     /// The rows of a statement.
     pub fn sql(&self, statement: &str) -> anyhow::Result<(SchemaRef, Vec<RecordBatch>)> {
-        let mut answer = self
-            .agent
-            .post(format!("{}/api/v1/sql?format=arrow", self.url))
-            .send(statement)
-            .with_context(|| format!("cannot ask {}", self.url))?;
-        let status = answer.status();
-        let body = answer.body_mut().with_config().limit(u64::MAX).read_to_vec()?;
-        if !status.is_success() {
-            let told: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
-            bail!("{}", told["error"].as_str().unwrap_or("the server gives no reason"));
-        }
+        let body = self.body(self.agent.post(format!("{}/api/v1/sql?format=arrow", self.url)).send(statement))?;
         let reader = StreamReader::try_new(Cursor::new(body), None)?;
         let schema = reader.schema();
         Ok((schema, reader.collect::<Result<_, _>>()?))
+    }
+
+    /// What is at a path, as JSON.
+    pub fn get(&self, path: &str) -> anyhow::Result<Value> {
+        Ok(serde_json::from_slice(&self.body(self.agent.get(format!("{}{path}", self.url)).call())?)?)
+    }
+
+    /// The answer to a JSON body.
+    pub fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        let request = self.agent.post(format!("{}{path}", self.url)).header("content-type", "application/json");
+        Ok(serde_json::from_slice(&self.body(request.send(body.to_string()))?)?)
+    }
+
+    fn body(&self, answer: Result<Response<Body>, ureq::Error>) -> anyhow::Result<Vec<u8>> {
+        let mut answer = answer.with_context(|| format!("cannot ask {}", self.url))?;
+        let status = answer.status();
+        let body = answer.body_mut().with_config().limit(u64::MAX).read_to_vec()?;
+        if !status.is_success() {
+            let told: Value = serde_json::from_slice(&body).unwrap_or_default();
+            bail!("{}", told["error"].as_str().unwrap_or("the server gives no reason"));
+        }
+        Ok(body)
     }
 }

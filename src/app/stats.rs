@@ -23,6 +23,7 @@ pub(super) fn stats(global: &Global, printer: &mut Printer) -> anyhow::Result<()
     let whole = folder_bytes(node.store.dir());
     let batch = rows(&stats, whole)?;
     printer.rows(&batch.schema(), &[batch])?;
+    stats.degraded.iter().for_each(|told| eprintln!("degraded: {told}"));
     let samples = stats.samples_at_rest + stats.samples_in_memory;
     eprintln!(
         "{} series, {samples} samples ({} in memory), {whole} bytes in all{}",

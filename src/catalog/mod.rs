@@ -110,7 +110,7 @@ pub struct Commit {
     pub remove: Vec<u64>,
     /// The log below this file number is covered by segments.
     pub wal_floor: Option<u64>,
-    /// Name of the file with the stages' state as of `wal_floor`.
+    /// Name of the file with the stages' state as of `wal_floor`; empty where there is none any more.
     pub checkpoint: Option<String>,
     /// Series below this number are made durable with it. Only those that files for readers outside name, too: sources
     /// go on adding series meanwhile.
@@ -358,7 +358,7 @@ impl Kept {
         let head = &mut next.head;
         head.generation += 1;
         head.wal_floor = commit.wal_floor.unwrap_or(head.wal_floor);
-        head.checkpoint = commit.checkpoint.clone().or(head.checkpoint.take());
+        head.checkpoint = commit.checkpoint.clone().or(head.checkpoint.take()).filter(|name| !name.is_empty());
         head.losses = next.losses.len() as u64;
         if commit.acknowledge {
             head.acknowledged = head.losses;

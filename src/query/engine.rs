@@ -1,5 +1,6 @@
 //! The engine: a session for each statement, over a snapshot of its own, that can read and nothing else.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -17,7 +18,7 @@ use futures::StreamExt;
 use super::forecast::ForecastFunction;
 use super::system::{SystemTable, SystemTables};
 use super::tables::Tables;
-use crate::store::{Snapshot, Store, StoreStats};
+use crate::store::{Backup, Snapshot, Store, StoreError, StoreStats, Verified};
 
 const CATALOG: &str = "plimsoll";
 const SCHEMA: &str = "public";
@@ -53,6 +54,11 @@ fn plain(told: &str) -> String {
     let kind = kinds.iter().find(|kind| told.starts_with(**kind));
     let rest = kind.map_or(told, |kind| &told[kind.len()..]);
     if told.starts_with(kinds[0]) { rest.trim_end_matches("\")").to_owned() } else { rest.to_owned() }
+}
+
+fn with_causes(error: &StoreError) -> String {
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    causes.fold(error.to_string(), |told, cause| format!("{told}: {cause}"))
 }
 
 /// Whether a text is a statement, as far as can be told without tables.
@@ -127,9 +133,28 @@ impl Engine {
         self.store.closed()
     }
 
+    /// Why not all that was acknowledged is served; empty where all is well.
+    pub fn degraded(&self) -> Vec<String> {
+        self.store.degraded()
+    }
+
+    /// Reads all that is at rest and holds it against the catalog. Takes as long as the disk does.
+    pub fn verify(&self) -> Result<Verified, QueryError> {
+        self.store.verify().map_err(|error| QueryError::Failed(with_causes(&error)))
+    }
+
+    /// Makes a snapshot of the store in a folder that is not there yet.
+    pub fn snapshot_to(&self, dir: &Path) -> Result<Backup, QueryError> {
+        self.store.snapshot_to(dir).map_err(|error| match error {
+            StoreError::Occupied { .. } => QueryError::Statement(error.to_string()),
+            _ => QueryError::Failed(with_causes(&error)),
+        })
+    }
+
     fn session(&self, snapshot: Snapshot) -> Result<SessionContext, QueryError> {
         let tables = Arc::new(Tables::new(snapshot.clone()));
-        let system = Arc::new(SystemTables::new(snapshot.clone(), self.store.stats(), self.system.clone()));
+        let system =
+            Arc::new(SystemTables::new(snapshot.clone(), self.store.stats(), self.store.losses(), self.system.clone()));
         let catalog = MemoryCatalogProvider::new();
         catalog.register_schema(SCHEMA, tables.clone())?;
         catalog.register_schema("system", system)?;

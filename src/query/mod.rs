@@ -10,7 +10,7 @@ mod stream;
 mod system;
 mod tables;
 
-pub use crate::store::{StoreStats, TableStats};
+pub use crate::store::{Backup, StoreStats, TableStats, Verified};
 pub use engine::{Answer, Engine, QueryError, parse};
 pub use render::{OutputFormat, render};
-pub use system::SystemTable;
+pub use system::{SystemTable, loss_rows};

@@ -1,18 +1,20 @@
-//! Tables about the store itself: `system.series`, `system.segments`, `system.memory`, and those that others add.
+//! Tables about the store itself: `system.series`, `system.segments`, `system.losses`, `system.memory`, and those that others add.
 
 use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampNanosecondArray, UInt32Array, UInt64Array};
+use arrow::error::ArrowError;
 use async_trait::async_trait;
 use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::datasource::MemTable;
 use datafusion::error::{DataFusionError, Result};
 
+use crate::catalog::Loss;
 use crate::model::{SeriesDef, SeriesId, Timestamp};
 use crate::store::{Snapshot, StoreStats};
 
-const OWN: [&str; 3] = ["series", "segments", "memory"];
+const OWN: [&str; 4] = ["series", "segments", "losses", "memory"];
 
 /// A table `system.NAME` whose rows somebody else knows.
 #[derive(Clone)]
@@ -31,6 +33,7 @@ impl fmt::Debug for SystemTable {
 pub(super) struct SystemTables {
     snapshot: Snapshot,
     stats: StoreStats,
+    losses: Vec<Loss>,
     others: Vec<SystemTable>,
 }
 
@@ -41,14 +44,15 @@ impl fmt::Debug for SystemTables {
 }
 
 impl SystemTables {
-    pub fn new(snapshot: Snapshot, stats: StoreStats, others: Vec<SystemTable>) -> Self {
-        SystemTables { snapshot, stats, others }
+    pub fn new(snapshot: Snapshot, stats: StoreStats, losses: Vec<Loss>, others: Vec<SystemTable>) -> Self {
+        SystemTables { snapshot, stats, losses, others }
     }
 
     fn rows(&self, name: &str) -> Result<Option<RecordBatch>> {
         Ok(Some(match name {
             "series" => self.series()?,
             "segments" => self.segments()?,
+            "losses" => loss_rows(&self.losses)?,
             "memory" => self.memory()?,
             _ => match self.others.iter().find(|other| other.name == name) {
                 Some(other) => (other.rows)(),
@@ -109,6 +113,26 @@ impl SystemTables {
         let bytes: ArrayRef = Arc::new(UInt64Array::from_iter_values(shares.iter().map(|share| share.1)));
         Ok(RecordBatch::try_from_iter([("share", names), ("bytes", bytes)])?)
     }
+}
+
+/// Losses as rows of `system.losses`.
+pub fn loss_rows(losses: &[Loss]) -> Result<RecordBatch, ArrowError> {
+    let text = |of: fn(&Loss) -> Option<&str>| -> ArrayRef { Arc::new(losses.iter().map(of).collect::<StringArray>()) };
+    let time = |of: fn(&Loss) -> Option<i64>| -> ArrayRef {
+        Arc::new(losses.iter().map(of).collect::<TimestampNanosecondArray>().with_timezone("UTC"))
+    };
+    let rows: ArrayRef = Arc::new(losses.iter().map(|loss| loss.rows).collect::<UInt64Array>());
+    RecordBatch::try_from_iter([
+        ("found", time(|loss| Some(loss.found))),
+        ("table", text(|loss| Some(&loss.table))),
+        ("path", text(|loss| Some(&loss.path))),
+        ("metric", text(|loss| loss.metric.as_deref())),
+        ("series", text(|loss| loss.series.as_deref())),
+        ("first", time(|loss| loss.first)),
+        ("last", time(|loss| loss.last)),
+        ("rows", rows),
+        ("reason", text(|loss| Some(&loss.reason))),
+    ])
 }
 
 #[async_trait]

@@ -14,7 +14,15 @@ use super::state::App;
 
 pub(super) async fn health(State(app): State<Arc<App>>) -> Response {
     match app.engine.closed() {
-        None => Json(json!({"status": "healthy"})).into_response(),
+        None => {
+            let degraded = app.engine.degraded();
+            let told = if degraded.is_empty() {
+                json!({"status": "healthy"})
+            } else {
+                json!({"status": "degraded", "reasons": degraded})
+            };
+            Json(told).into_response()
+        }
         Some(reason) => {
             let told = json!({"status": "unhealthy", "store": reason});
             (StatusCode::SERVICE_UNAVAILABLE, Json(told)).into_response()
@@ -47,6 +55,7 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     metric("head_samples", "gauge", "Samples in memory.", &one(stats.samples_in_memory as f64));
     metric("memory_bytes", "gauge", "Memory of head and segment indexes.", &one(stats.memory_bytes as f64));
     metric("wal_bytes", "gauge", "Size of the log being written.", &one(stats.wal_bytes as f64));
+    metric("losses", "gauge", "Rows of system.losses.", &one(stats.losses as f64));
     let tables = |of: fn(&crate::query::TableStats) -> u64| -> Vec<(String, f64)> {
         let row = |(name, table): (&String, _)| (format!("{{table=\"{name}\"}}"), of(table) as f64);
         stats.tables.iter().map(row).collect()

@@ -3,6 +3,7 @@
 mod about;
 mod body;
 mod error;
+mod ops;
 mod server;
 mod sql;
 mod state;

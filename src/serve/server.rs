@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 
 use super::error::ApiError;
 use super::state::{App, Limits, LineCaches, Meters, mib};
-use super::{about, sql, write};
+use super::{about, ops, sql, write};
 use crate::flow::{Intake, StageStats};
 use crate::model::Timestamp;
 use crate::query::Engine;
@@ -59,6 +59,8 @@ impl Server {
             .route("/api/v1/events", post(write::performance))
             .route("/api/v1/sql", any(sql::sql))
             .route("/api/v1/stats", get(about::stats))
+            .route("/api/v1/verify", get(ops::verify))
+            .route("/api/v1/snapshot", post(ops::snapshot))
             .route("/metrics", get(about::metrics))
             .route("/health", get(about::health))
             .route("/ready", get(about::health))
@@ -88,6 +90,6 @@ async fn wrong_method(method: Method, uri: Uri) -> ApiError {
 }
 
 async fn unknown(uri: Uri) -> ApiError {
-    let paths = "/write, /api/v2/write, /api/v3/write_lp, /api/performance, /api/v1/events, /api/v1/sql, /api/v1/stats, /metrics, /health, /ready";
+    let paths = "/write, /api/v2/write, /api/v3/write_lp, /api/performance, /api/v1/events, /api/v1/sql, /api/v1/stats, /api/v1/verify, /api/v1/snapshot, /metrics, /health, /ready";
     ApiError::new(StatusCode::NOT_FOUND, format!("there is nothing at {}: there are {paths}", uri.path()))
 }

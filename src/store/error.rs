@@ -10,6 +10,8 @@ use crate::catalog::CatalogError;
 pub enum StoreError {
     #[error("the data directory {} is in use by another process: stop it, or ask it with --url", path.display())]
     InUse { path: PathBuf },
+    #[error("{} is there already: name a folder that is not, or an empty one", path.display())]
+    Occupied { path: PathBuf },
     #[error("cannot {action} {}", path.display())]
     Disk { action: &'static str, path: PathBuf, source: io::Error },
     #[error(

@@ -62,10 +62,20 @@ impl Store {
         if empty && self.registry().len() == self.registry().committed() {
             return Ok(false);
         }
+        self.write_memory()?;
+        Ok(true)
+    }
+
+    /// The same even where there is nothing, for the sake of the stages' state.
+    pub(super) fn flush_now(&self) -> Result<(), StoreError> {
+        let _upkeep = unpoisoned(self.upkeep.lock());
+        self.write_memory()
+    }
+
+    fn write_memory(&self) -> Result<(), StoreError> {
         self.cut().and_then(|cut| self.write_cut(cut)).inspect_err(|error| {
             self.close(format!("a flush failed: {}", told_with_causes(error)));
-        })?;
-        Ok(true)
+        })
     }
 
     fn cut(&self) -> Result<Cut, StoreError> {

@@ -13,6 +13,7 @@
 //! ```
 
 mod aside;
+mod backup;
 mod compaction;
 mod core;
 mod derived;
@@ -28,6 +29,7 @@ mod losses;
 mod maintain;
 mod rebuild;
 mod recovery;
+mod repair;
 mod replay;
 mod segment;
 mod snapshot;
@@ -39,7 +41,11 @@ mod varint;
 mod verify;
 mod wal;
 
+#[cfg(test)]
+mod damage_tests;
+
 pub use self::core::{Store, StoreStats, TableStats};
+pub use backup::Backup;
 pub use error::StoreError;
 pub use foreign::{ParquetInput, parquet_bytes, write_parquet};
 pub use keeper::Keeper;

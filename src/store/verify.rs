@@ -42,6 +42,8 @@ pub(super) enum Cure {
     Open,
     /// The segment of this number is set right.
     Segment(u64),
+    /// The stages' state is written anew.
+    State,
     /// The file is moved away.
     SetAside,
 }
@@ -57,6 +59,7 @@ pub struct Verified {
 
 const REPAIR: &str = "`plimsoll repair` sets it aside, saves what reads of it and tells what is lost";
 const REPAIR_LOG: &str = "`plimsoll repair` writes what reads of it to segments and tells what is lost";
+const REPAIR_STATE: &str = "`plimsoll repair` writes it anew; rows of what ran then may be missing";
 const REPAIR_CATALOG: &str = "`plimsoll repair` makes it anew from the files";
 const REPAIR_UNKNOWN: &str = "no file of the store: move it away, or `plimsoll repair` does";
 const WRITTEN_ANEW: &str = "it is written anew when the store is opened";
@@ -274,7 +277,7 @@ impl Check<'_> {
         self.count(self.world.disk.open(&path).map_or(0, |file| file.len()));
         if read_state(&*self.world.disk, &path).is_none() {
             let what = "it is missing or damaged: stages start afresh";
-            self.wrong(&format!("checkpoints/{name}"), what.into(), REPAIR_LOG, Cure::Open);
+            self.wrong(&format!("checkpoints/{name}"), what.into(), REPAIR_STATE, Cure::State);
         }
     }
 

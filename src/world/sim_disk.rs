@@ -60,6 +60,8 @@ struct State {
     durable_names: BTreeMap<PathBuf, Inode>,
     dirs: BTreeSet<PathBuf>,
     durable_dirs: BTreeSet<PathBuf>,
+    /// Folders renamed, from and to, whose new name is not synced.
+    moved: Vec<(PathBuf, PathBuf)>,
     locks: BTreeSet<PathBuf>,
     operations: u64,
     fails: Option<RangeInclusive<u64>>,
@@ -239,6 +241,17 @@ impl State {
     }
 }
 
+/// Gives a folder and all that is in it another name.
+fn move_folder(from: &Path, to: &Path, names: &mut BTreeMap<PathBuf, Inode>, dirs: &mut BTreeSet<PathBuf>) {
+    let moved = |path: &PathBuf| match path.strip_prefix(from) {
+        Ok(rest) if rest.as_os_str().is_empty() => to.to_owned(),
+        Ok(rest) => to.join(rest),
+        Err(_) => path.clone(),
+    };
+    *names = names.iter().map(|(path, &inode)| (moved(path), inode)).collect();
+    *dirs = dirs.iter().map(moved).collect();
+}
+
 struct SimAppend {
     disk: SimDisk,
     inode: Inode,
@@ -329,6 +342,12 @@ impl Disk for SimDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.change()?;
+        if state.dirs.contains(from) {
+            let state = &mut *state;
+            move_folder(from, to, &mut state.names, &mut state.dirs);
+            state.moved.push((from.to_owned(), to.to_owned()));
+            return Ok(());
+        }
         let inode = state.inode(from)?;
         state.names.remove(from);
         state.names.insert(to.to_owned(), inode);
@@ -369,6 +388,10 @@ impl Disk for SimDisk {
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.change()?;
         let within = |path: &Path| path.parent() == Some(dir);
+        let state = &mut *state;
+        for (from, to) in state.moved.extract_if(.., |(_, to)| within(to)) {
+            move_folder(&from, &to, &mut state.durable_names, &mut state.durable_dirs);
+        }
         let now: Vec<(PathBuf, Inode)> =
             state.names.iter().filter(|(path, _)| within(path)).map(|(path, &inode)| (path.clone(), inode)).collect();
         state.durable_names.retain(|path, _| !within(path));
@@ -444,6 +467,25 @@ mod tests {
             assert_eq!(names(loss), ["/d/new 5", "/d/renamed 0", "/d/twin 5"], "{loss:?}");
         }
         assert_eq!(names(Loss::Prefix).len(), 3);
+    }
+
+    #[test]
+    fn a_folder_is_renamed_with_all_that_is_in_it() {
+        let (disk, from, to) = (SimDisk::new(), Path::new("/a/old"), Path::new("/a/new"));
+        disk.create_dir_all(&from.join("b")).unwrap();
+        let file = disk.create(&from.join("b/f")).unwrap();
+        file.append(b"kept").unwrap();
+        file.sync().unwrap();
+        for dir in ["/a/old/b", "/a/old", "/a", "/"] {
+            disk.sync_dir(Path::new(dir)).unwrap();
+        }
+        disk.rename(from, to).unwrap();
+        let is_at = |disk: &SimDisk, dir: &Path| disk.open(&dir.join("b/f")).is_ok();
+        assert!(is_at(&disk, to) && !is_at(&disk, from));
+        let back = disk.after_power_loss(Loss::Unsynced);
+        assert!(is_at(&back, from) && !is_at(&back, to));
+        disk.sync_dir(Path::new("/a")).unwrap();
+        assert!(is_at(&disk.after_power_loss(Loss::Unsynced), to));
     }
 
     #[test]

@@ -1,0 +1,48 @@
+//! Operations of the store: `/api/v1/verify`, `/api/v1/snapshot`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use axum::http::StatusCode;
+use serde::Deserialize;
+
+use super::error::ApiError;
+use super::state::App;
+use crate::query::{Backup, Engine, QueryError, Verified};
+
+/// Where a snapshot goes, as the server sees it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SnapshotTo {
+    dir: PathBuf,
+}
+
+pub(super) async fn verify(State(app): State<Arc<App>>) -> Result<Json<Verified>, ApiError> {
+    off_thread(&app, Engine::verify).await
+}
+
+/// The body must say that it is JSON: so no page in a browser can ask for it unasked.
+pub(super) async fn snapshot(
+    State(app): State<Arc<App>>,
+    body: Result<Json<SnapshotTo>, JsonRejection>,
+) -> Result<Json<Backup>, ApiError> {
+    let Json(to) = body.map_err(|error| ApiError::new(error.status(), error.body_text()))?;
+    if !to.dir.is_absolute() {
+        let told = format!("`{}` is no absolute path: where the server runs is not for you to know", to.dir.display());
+        return Err(ApiError::new(StatusCode::BAD_REQUEST, told));
+    }
+    off_thread(&app, move |engine| engine.snapshot_to(&to.dir)).await
+}
+
+async fn off_thread<T: Send + 'static>(
+    app: &Arc<App>,
+    work: impl FnOnce(&Engine) -> Result<T, QueryError> + Send + 'static,
+) -> Result<Json<T>, ApiError> {
+    let engine = app.engine.clone();
+    let done = tokio::task::spawn_blocking(move || work(&engine)).await;
+    let done = done.unwrap_or_else(|error| Err(QueryError::Failed(error.to_string())));
+    Ok(Json(done?))
+}
