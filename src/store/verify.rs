@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::derived::read_rows;
@@ -82,16 +83,14 @@ impl Store {
         let start = self.world.clock.elapsed();
         let mut check = Check { world: &self.world, dir: &self.dir, found: Verified::default() };
         let snapshot = self.history();
-        for record in snapshot.records() {
-            let before = check.found.wrong.len();
-            check.file(&record);
-            let is_live = self.view().records().any(|live| live.number == record.number);
-            if !is_live {
-                // Merged or expired meanwhile.
-                check.found.wrong.truncate(before);
-            } else if check.found.wrong.len() > before {
-                let (path, reason) = (self.dir.join(&record.path), "found by verify".to_owned());
-                self.suspects.name(record.number, &StoreError::Damaged { path, reason });
+        check.files(&snapshot.records());
+        let live: Vec<u64> = self.view().records().map(|record| record.number).collect();
+        // What was merged or expired meanwhile is no loss.
+        check.found.wrong.retain(|wrong| matches!(wrong.cure, Cure::Segment(number) if live.contains(&number)));
+        for wrong in &check.found.wrong {
+            let (path, reason) = (self.dir.join(&wrong.path), wrong.what.clone());
+            if let Cure::Segment(number) = wrong.cure {
+                self.suspects.name(number, &StoreError::Damaged { path, reason });
             }
         }
         if let Err(error) = self.catalog.check() {
@@ -133,7 +132,7 @@ impl Store {
         match copied_catalog(world, dir, catalog_dir)? {
             Ok(catalog) => {
                 check.count(catalog.bytes);
-                catalog.catalog.segments().iter().for_each(|record| check.file(record));
+                check.files(&catalog.catalog.segments());
                 check.log(&Log { floor: catalog.catalog.wal_floor(), written: None })?;
                 check.state(catalog.catalog.checkpoint().as_deref());
                 let ledger = Ledger::of(&catalog.catalog, &*world.disk, dir, oldest_kept(world, spec))?;
@@ -201,11 +200,14 @@ impl Check<'_> {
         self.found.wrong.push(Wrong { path: path.to_owned(), what, remedy: remedy.to_owned(), cure });
     }
 
-    /// One file of a table.
-    fn file(&mut self, record: &SegmentRecord) {
-        self.count(record.bytes);
-        if let Err(what) = self.inspect(record) {
-            self.wrong(&record.path, what, REPAIR, Cure::Segment(record.number));
+    /// Files of tables.
+    fn files(&mut self, records: &[SegmentRecord]) {
+        let inspected: Vec<_> = records.par_iter().map(|record| self.inspect(record)).collect();
+        for (record, inspected) in records.iter().zip(inspected) {
+            self.count(record.bytes);
+            if let Err(what) = inspected {
+                self.wrong(&record.path, what, REPAIR, Cure::Segment(record.number));
+            }
         }
     }
 
@@ -301,7 +303,7 @@ impl Check<'_> {
         for (path, reason) in found.unreadable {
             self.wrong(&path, reason, REPAIR, Cure::Open);
         }
-        found.contents.records.iter().for_each(|record| self.file(record));
+        self.files(&found.contents.records);
         self.log(&Log { floor: found.contents.wal_floor, written: None })?;
         self.state(found.contents.checkpoint.as_deref());
         for path in strangers(self.world, self.dir).at("list", self.dir)? {
