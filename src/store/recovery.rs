@@ -163,8 +163,10 @@ fn replay(
         }
         if let Some(tear) = &reader.tear {
             tracing::warn!(path = %path.display(), offset = tear.offset, reason = tear.reason, "a log ends early");
-            disk.truncate(&path, reader.offset()).at("truncate", &path)?;
         }
+        // Also where nothing is torn: a killed process may have left bytes that are not durable, and what is logged
+        // from now on counts on the series they define.
+        disk.truncate(&path, reader.offset()).at("truncate", &path)?;
     }
     Ok(last)
 }
