@@ -1,5 +1,6 @@
 //! Images: the store as a crash at some moment leaves it, and the examination of each.
 
+use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
@@ -88,16 +89,19 @@ fn crashed(disk: &SimDisk) -> Vec<(End, SimDisk)> {
     images
 }
 
+/// What a panic says.
+pub fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let told = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+    format!("panicked: {}", told.unwrap_or("no text"))
+}
+
 impl Image {
     /// Opens the store with no other step, holds it against the truth, and goes on with it. The images of crashes
     /// during that, where asked for.
     pub fn examine(&self) -> Result<Vec<Image>, String> {
         let deeper = Arc::new(Mutex::new(Vec::new()));
         let caught = catch_unwind(AssertUnwindSafe(|| self.recover(&deeper)));
-        let outcome = caught.unwrap_or_else(|panic| {
-            let told = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-            Err(format!("panicked: {}", told.unwrap_or("no text")))
-        });
+        let outcome = caught.unwrap_or_else(|panic| Err(panic_text(&*panic)));
         outcome.map_err(|error| format!("{}: {error}", self.what))?;
         Ok(std::mem::take(&mut deeper.lock().unwrap()))
     }

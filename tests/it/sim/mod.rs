@@ -7,7 +7,9 @@ mod bed;
 mod crash;
 mod images;
 mod load;
+mod model;
 mod rolled;
+mod statements;
 mod truth;
 mod workload;
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use plimsoll::model::Timestamp;
 use plimsoll::store::{Snapshot, Store, StoreSpec, Sync};
-use plimsoll::world::{Chance, Clock};
+use plimsoll::world::{Chance, Clock, Loss};
 
-use super::bed::{Bed, Node, Settings, told};
+use super::bed::{Bed, CatalogImage, Node, Settings, told};
 use super::load::{Load, batch};
 use super::rolled::{self, Windows};
 use super::truth::{Contents, Truth, contents, same};
@@ -103,7 +103,21 @@ impl Run {
         self.truth.lock().unwrap().settle(&found, self.bed.oldest())
     }
 
-    pub fn close(&mut self) {
+    pub fn is_open(&self) -> bool {
+        self.node.is_some()
+    }
+
+    /// The power goes now, and the store is opened again.
+    pub fn lose_power(&mut self, loss: Loss) -> Result<(), String> {
+        let disk = self.bed.disk.after_power_loss(loss);
+        let catalog = CatalogImage::of(self.bed.catalog.path());
+        // What the process does on its way out reaches the old disk only.
+        self.close();
+        (self.bed.disk, self.bed.catalog) = (disk, catalog.lay());
+        self.open()
+    }
+
+    fn close(&mut self) {
         self.held = None;
         self.node = None;
     }
