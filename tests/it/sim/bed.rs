@@ -95,6 +95,10 @@ impl CatalogImage {
         CatalogImage(Arc::new(files))
     }
 
+    pub fn files(&self) -> impl Iterator<Item = &(PathBuf, Vec<u8>)> {
+        self.0.iter()
+    }
+
     /// A new folder with the same in it.
     pub fn lay(&self) -> TempDir {
         let laid = folder();

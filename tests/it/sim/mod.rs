@@ -5,6 +5,8 @@
 
 mod bed;
 mod crash;
+mod endless;
+mod flips;
 mod images;
 mod load;
 mod model;

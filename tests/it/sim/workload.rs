@@ -8,7 +8,7 @@ use plimsoll::store::{Snapshot, Store, StoreSpec, Sync};
 use plimsoll::world::{Chance, Clock, Loss};
 
 use super::bed::{Bed, CatalogImage, Node, Settings, told};
-use super::load::{Load, batch};
+use super::load::{Load, Point, batch};
 use super::rolled::{self, Windows};
 use super::truth::{Contents, Truth, contents, same};
 
@@ -122,8 +122,34 @@ impl Run {
         self.node = None;
     }
 
+    /// Opens the store and looks at nothing.
+    pub fn open_damaged(&mut self) -> Result<(), String> {
+        self.node = Some(self.bed.open()?);
+        Ok(())
+    }
+
     pub fn write(&mut self, most: u64) -> Result<(), String> {
         let points = self.load.points(self.bed.clock.now().nanos(), most);
+        self.send(points)
+    }
+
+    /// Writes samples for times that have none yet.
+    pub fn write_new(&mut self, most: u64) -> Result<(), String> {
+        let mut points = self.load.points(self.bed.clock.now().nanos(), most);
+        let mut taken = self.truth.lock().unwrap().kept.clone();
+        points.retain(|&(series, time, _)| taken.insert((series, time), 0).is_none());
+        self.send(points)
+    }
+
+    /// Writes the next sample of each series, in order.
+    pub fn write_on(&mut self) -> Result<(), String> {
+        self.bed.clock.advance(Duration::from_secs(1));
+        let now = self.bed.clock.now().nanos();
+        let points = (0..self.load.series.max(3)).map(|series| (series, now, 7.5)).collect();
+        self.send(points)
+    }
+
+    fn send(&mut self, points: Vec<Point>) -> Result<(), String> {
         let batch = batch(self.store(), &points);
         self.truth.lock().unwrap().pending = Some(points);
         self.store().append(batch).map_err(|error| told(&error))?;
