@@ -22,6 +22,14 @@ demo *ARGS:
 fmt:
     cargo fmt
 
-# Kills the server in mid-load again and again, as the seed says: what was acknowledged must be there, once
+# The store under fire from a seed on, until it fails or is interrupted: crashes at every change of the disk, operations by chance
 sim SEED:
-    PLIMSOLL_SEED={{ SEED }} PLIMSOLL_THOROUGH=1 cargo test --test it crash -- --nocapture
+    PLIMSOLL_SEED={{ SEED }} cargo test --test it sim::endless -- --ignored --nocapture
+
+# Kills the server in mid-load so many times: what was acknowledged must be there, once
+kill ROUNDS="100":
+    PLIMSOLL_KILLS={{ ROUNDS }} cargo test --test it crash::acknowledged -- --nocapture
+
+# Flips bytes in every kind of file
+flips COUNT="1000":
+    PLIMSOLL_FLIPS={{ COUNT }} cargo test --test it sim::flips -- --include-ignored --nocapture

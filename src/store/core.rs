@@ -316,7 +316,7 @@ mod tests {
 
     use super::*;
     use crate::model::{Labels, SeriesDef, SeriesId, Span, Timestamp};
-    use crate::world::{Loss, SimClock, SimDisk};
+    use crate::world::{SimClock, SimDisk};
 
     const MINUTE: i64 = 60_000_000_000;
 
@@ -412,63 +412,5 @@ mod tests {
         let store = bed.open().unwrap();
         assert_eq!(all(&store), acknowledged);
         put(&store, &[(0, 1000, 3.0)]).unwrap();
-    }
-
-    /// Writes, flushes and merges; the power goes at every operation of the disk in turn.
-    #[test]
-    fn a_loss_of_power_anywhere_keeps_exactly_what_was_acknowledged() {
-        let mut images = 0;
-        for stop in 1.. {
-            for loss in Loss::ALL {
-                let bed = Bed::new();
-                bed.disk.stop_at(stop);
-                let (acknowledged, pending, survived) = workload(&bed);
-                if survived && loss == Loss::Nothing {
-                    println!("{images} crash images over {stop} operations");
-                    assert!(images > 100);
-                    return;
-                }
-                let next = Bed { disk: bed.disk.after_power_loss(loss), ..bed };
-                let store = next.open().unwrap_or_else(|error| panic!("stop {stop} {loss:?}: {error}"));
-                let found = all(&store);
-                let either = |(key, value): (&(String, i64), &f64)| {
-                    acknowledged.get(key) == Some(value) || pending.get(key) == Some(value)
-                };
-                assert!(found.iter().all(either), "stop {stop} {loss:?}: {found:?}");
-                for (key, value) in &acknowledged {
-                    let kept = found.get(key);
-                    assert!(kept == Some(value) || kept == pending.get(key), "stop {stop} {loss:?}: {key:?} {kept:?}");
-                }
-                images += 1;
-            }
-        }
-    }
-
-    type Contents = BTreeMap<(String, i64), f64>;
-
-    /// What was acknowledged, what was sent and not answered, and whether the power lasted.
-    fn workload(bed: &Bed) -> (Contents, Contents, bool) {
-        let (mut acknowledged, mut pending) = (Contents::new(), Contents::new());
-        let Ok(store) = bed.open() else { return (acknowledged, pending, false) };
-        for round in 0..6_u32 {
-            let minute = i64::from(round % 4) * 20_000;
-            let samples = [(round, minute, f64::from(round)), (0, minute, 0.5 * f64::from(round)), (7, 3, 1e300)];
-            let keyed = samples.map(|(n, minute, value)| {
-                let def = SeriesDef::new(format!("m{}", n % 3), Labels::new([("n", n.to_string())]));
-                ((def.to_string(), minute), value)
-            });
-            match put(&store, &samples) {
-                Ok(()) => acknowledged.extend(keyed),
-                Err(_) => {
-                    pending.extend(keyed);
-                    return (acknowledged, pending, false);
-                }
-            }
-            if round % 2 == 1 && store.flush().is_err() {
-                return (acknowledged, pending, false);
-            }
-        }
-        let survived = store.compact().is_ok();
-        (acknowledged, pending, survived)
     }
 }

@@ -51,6 +51,9 @@ pub(super) fn replay(
         let frames = match read_file(disk, &path, expected, registry, &mut head, &mut told) {
             Ok(reader) => {
                 expected = reader.sequence.or(expected);
+                // A killed process may have left bytes that are not durable, and what is logged from now on counts on
+                // the series they define.
+                disk.truncate(&path, reader.len()).at("sync", &path)?;
                 for fault in &reader.faults {
                     settle(disk, dir, &name, fault, &mut told).at("mend", &path)?;
                 }

@@ -2,7 +2,7 @@
 //! is linked once.
 //!
 //! `PLIMSOLL_SHARED_DATA` says where the public data sets are (else `../shared/data`; tests that need them are skipped
-//! without). `PLIMSOLL_THOROUGH=1` runs more crashes. `PLIMSOLL_SEED` repeats a run.
+//! without). `PLIMSOLL_THOROUGH=1` runs more crashes, `PLIMSOLL_KILLS` so many. `PLIMSOLL_SEED` repeats a run.
 
 #![allow(clippy::disallowed_methods, reason = "tests bound real processes by the real clock")]
 
@@ -13,4 +13,5 @@ mod crash;
 mod http;
 mod import;
 mod ops;
+mod sim;
 mod support;

@@ -1,0 +1,125 @@
+//! A store on a simulated disk, with its pipeline, and sled's folder beside it in memory where the machine has that.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use plimsoll::model::Timestamp;
+use plimsoll::stages::{PipelineSpec, Pipelines};
+use plimsoll::store::{Store, StoreSpec};
+use plimsoll::world::{Clock, SimClock, SimDisk, World};
+use tempfile::TempDir;
+
+/// Length of the windows that the pipeline rolls up.
+pub const EVERY: i64 = 3_600_000_000_000;
+
+pub const DATA: &str = "/data";
+
+/// What a store lives in. Survives the store.
+pub struct Bed {
+    pub disk: SimDisk,
+    pub clock: Arc<SimClock>,
+    pub catalog: TempDir,
+    pub settings: Settings,
+}
+
+/// What differs from seed to seed.
+#[derive(Clone)]
+pub struct Settings {
+    pub store: StoreSpec,
+    pub shards: usize,
+}
+
+/// An open store with its pipeline. Dropped, it leaves what is in memory to the log.
+pub struct Node {
+    pub store: Arc<Store>,
+    pipelines: Arc<Pipelines>,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.pipelines.stop();
+    }
+}
+
+impl Bed {
+    pub fn new(settings: Settings, now: Timestamp) -> Self {
+        Bed { disk: SimDisk::new(), clock: Arc::new(SimClock::at(now)), catalog: folder(), settings }
+    }
+
+    pub fn open(&self) -> Result<Node, String> {
+        let world = World::simulated(self.clock.clone(), Arc::new(self.disk.clone()), 7);
+        let spec = self.settings.store.clone();
+        let store = Store::open_with_catalog(world, Path::new(DATA), &self.catalog.path().join("sled"), spec);
+        let store = Arc::new(store.map_err(|error| format!("the store does not open: {}", told(&error)))?);
+        let pipelines = Pipelines::attach(&store, vec![pipeline(self.settings.shards)]);
+        let pipelines = pipelines.map_err(|error| format!("the pipeline does not start: {}", told(&error)))?;
+        Ok(Node { store, pipelines })
+    }
+
+    /// The oldest time that a query sees now.
+    pub fn oldest(&self) -> i64 {
+        let kept = self.settings.store.retention;
+        kept.map_or(i64::MIN, |kept| self.clock.now().nanos() - i64::try_from(kept.as_nanos()).unwrap())
+    }
+}
+
+fn pipeline(shards: usize) -> PipelineSpec {
+    let text = format!(
+        "name = 'sim'\nshards = {shards}\n[[stages]]\nname = 'hourly'\napply.window = {{ every = '{}s' }}\n",
+        EVERY / 1_000_000_000
+    );
+    toml::from_str(&text).unwrap()
+}
+
+/// An error and its causes.
+pub fn told(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |told, cause| format!("{told}: {cause}"))
+}
+
+/// A folder for sled.
+pub fn folder() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    made.unwrap()
+}
+
+/// What sled had in its folder at some moment.
+#[derive(Clone)]
+pub struct CatalogImage(Arc<Vec<(PathBuf, Vec<u8>)>>);
+
+impl CatalogImage {
+    pub fn of(folder: &Path) -> Self {
+        let mut files = Vec::new();
+        read_into(folder, Path::new(""), &mut files);
+        CatalogImage(Arc::new(files))
+    }
+
+    pub fn files(&self) -> impl Iterator<Item = &(PathBuf, Vec<u8>)> {
+        self.0.iter()
+    }
+
+    /// A new folder with the same in it.
+    pub fn lay(&self) -> TempDir {
+        let laid = folder();
+        for (path, bytes) in &*self.0 {
+            let path = laid.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes).unwrap();
+        }
+        laid
+    }
+}
+
+fn read_into(folder: &Path, below: &Path, files: &mut Vec<(PathBuf, Vec<u8>)>) {
+    for entry in std::fs::read_dir(folder.join(below)).unwrap() {
+        let entry = entry.unwrap();
+        let path = below.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            read_into(folder, &path, files);
+        } else {
+            // sled drops files of its own in the meantime.
+            files.extend(std::fs::read(entry.path()).ok().map(|bytes| (path, bytes)));
+        }
+    }
+}

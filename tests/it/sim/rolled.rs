@@ -1,0 +1,83 @@
+//! Rollups: what the store says of each window, and what its samples say.
+
+use std::collections::BTreeMap;
+
+use arrow::array::AsArray;
+use arrow::datatypes::{Float64Type, Int64Type, TimestampNanosecondType, UInt32Type, UInt64Type};
+use plimsoll::model::{SeriesId, Table};
+use plimsoll::stats::Sketch;
+use plimsoll::store::{Snapshot, Store};
+
+use super::bed::{EVERY, told};
+use super::load::series_of;
+use super::truth::{Contents, same};
+
+/// One window: count, bits of min, max, first, last; the sketch; the sum.
+#[derive(Clone, Debug)]
+pub struct Rolled {
+    count: u64,
+    bits: [u64; 4],
+    sketch: Vec<u8>,
+    sum: f64,
+}
+
+/// Sums may differ by their order; nothing else may.
+impl PartialEq for Rolled {
+    fn eq(&self, other: &Rolled) -> bool {
+        let near = (self.sum - other.sum).abs() <= 1e-9 * self.sum.abs().max(1.0);
+        near && (self.count, self.bits, &self.sketch) == (other.count, other.bits, &other.sketch)
+    }
+}
+
+pub type Windows = BTreeMap<(u32, i64), Rolled>;
+
+/// The rows of `rollups`.
+pub fn rollups(store: &Store, snapshot: &Snapshot) -> Result<Windows, String> {
+    let rows = snapshot.rows(Table::Rollups).map_err(|error| format!("rollups do not read: {}", told(&error)))?;
+    let number = |name: &str, row: usize| rows[name].as_primitive::<Float64Type>().value(row);
+    let mut windows = Windows::new();
+    for row in 0..rows.num_rows() {
+        let series = rows["series"].as_primitive::<UInt32Type>().value(row);
+        let start = rows["time"].as_primitive::<TimestampNanosecondType>().value(row);
+        let every = rows["every"].as_primitive::<Int64Type>().value(row);
+        let rolled = Rolled {
+            count: rows["count"].as_primitive::<UInt64Type>().value(row),
+            bits: ["min", "max", "first", "last"].map(|name| number(name, row).to_bits()),
+            sketch: rows["sketch"].as_binary::<i32>().value(row).to_vec(),
+            sum: number("sum", row),
+        };
+        let key = (series_of(store, SeriesId(series)), start);
+        if every != EVERY || windows.insert(key, rolled).is_some() {
+            return Err(format!("window {key:?} of {every} ns is there twice or of no stage"));
+        }
+    }
+    Ok(windows)
+}
+
+/// What the rows must be.
+fn recomputed(samples: &Contents) -> Windows {
+    let mut groups: BTreeMap<(u32, i64), Vec<f64>> = BTreeMap::new();
+    for (&(series, time), &bits) in samples {
+        groups.entry((series, time.div_euclid(EVERY) * EVERY)).or_default().push(f64::from_bits(bits));
+    }
+    groups.into_iter().map(|(key, values)| (key, roll(&values))).collect()
+}
+
+fn roll(values: &[f64]) -> Rolled {
+    let (mut sketch, mut bytes) = (Sketch::new(), Vec::new());
+    values.iter().for_each(|&value| sketch.add(value));
+    sketch.encode(&mut bytes);
+    let least = values.iter().copied().reduce(f64::min).unwrap();
+    let most = values.iter().copied().reduce(f64::max).unwrap();
+    let ends = [least, most, values[0], values[values.len() - 1]];
+    Rolled { count: values.len() as u64, bits: ends.map(f64::to_bits), sketch: bytes, sum: values.iter().sum() }
+}
+
+/// Holds the rows against the samples of the same snapshot. Windows that begin before `oldest` may have lost samples
+/// since they were rolled up: nothing is said of them.
+pub fn check(store: &Store, snapshot: &Snapshot, samples: &Contents, oldest: i64) -> Result<Windows, String> {
+    let kept = |windows: Windows| windows.into_iter().filter(|((_, start), _)| *start >= oldest).collect::<Windows>();
+    let (found, wanted) = (kept(rollups(store, snapshot)?), kept(recomputed(samples)));
+    same(&found, &wanted).map_err(|told| format!("rollups: {told}"))?;
+    Ok(found)
+}
