@@ -7,7 +7,7 @@ use super::crash::{Tally, enumerate, threads, told};
 use super::model;
 
 /// Rounds of a workload; operations against the map.
-const ROUNDS: u64 = 42;
+const ROUNDS: u64 = 20;
 const OPERATIONS: u64 = 50_000;
 
 /// `PLIMSOLL_ROUNDS` ends it; `just sim SEED` runs it.
