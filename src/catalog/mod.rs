@@ -17,10 +17,10 @@ use std::time::Duration;
 
 use sled::transaction::{ConflictableTransactionError, Transactional};
 
-use crate::model::{SeriesDef, SeriesId};
+use crate::model::SeriesDef;
 use crate::world::World;
 
-pub use registry::Registry;
+pub use registry::{Key, KeyTexts, LabelStats, Measurement, MetricStats, Registry, SeriesSet};
 pub use segments::{SegmentRecord, TableName};
 
 /// Version of the layout of everything in the data directory. A newer one is refused.
@@ -80,7 +80,7 @@ impl Catalog {
             state.insert("format", &FORMAT.to_be_bytes())?;
             db.flush()?;
         }
-        let registry = Arc::new(Registry::new(read_series(&series)?));
+        let registry = Arc::new(read_series(&series)?);
         Ok(Catalog { db, series, segments, state, registry })
     }
 
@@ -196,29 +196,31 @@ fn number(tree: &sled::Tree, name: &str) -> Result<Option<u64>, CatalogError> {
     bytes.map(|bytes| Ok(u64::from_be_bytes(bytes.as_ref().try_into().map_err(|_| damaged())?))).transpose()
 }
 
-fn read_series(tree: &sled::Tree) -> Result<Vec<SeriesDef>, CatalogError> {
-    let mut defs = Vec::new();
+fn read_series(tree: &sled::Tree) -> Result<Registry, CatalogError> {
+    let (registry, mut len) = (Registry::default(), 0);
     for entry in tree {
         let (key, block) = entry?;
-        let damaged = || CatalogError::Damaged { entry: format!("series from {}", SeriesId(defs.len() as u32).0) };
-        if key.as_ref() != (defs.len() as u32).to_be_bytes() {
+        let damaged = || CatalogError::Damaged { entry: format!("series from {len}") };
+        if key.as_ref() != (len as u32).to_be_bytes() {
             return Err(damaged());
         }
         let plain = zstd::stream::decode_all(&block[..]).map_err(|_| damaged())?;
         let mut rest = &plain[..];
         while !rest.is_empty() {
-            let def = SeriesDef::decode(&mut rest)
-                .ok_or_else(|| CatalogError::Damaged { entry: format!("series {}", defs.len()) })?;
-            defs.push(def);
+            SeriesDef::decode(&mut rest)
+                .filter(|def| registry.intern(def).index() == len)
+                .ok_or_else(|| CatalogError::Damaged { entry: format!("series {len}") })?;
+            len += 1;
         }
     }
-    Ok(defs)
+    registry.set_committed(len);
+    Ok(registry)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Labels;
+    use crate::model::{Labels, SeriesId};
 
     #[test]
     fn what_is_committed_is_there_after_reopening() {
@@ -238,7 +240,7 @@ mod tests {
         }
         let catalog = Catalog::open(dir.path(), &world).unwrap();
         assert_eq!(catalog.registry().len(), 5001);
-        assert_eq!(*catalog.registry().def(SeriesId(4999)), def(4999));
+        assert_eq!(catalog.registry().def(SeriesId(4999)), def(4999));
         assert_eq!(catalog.wal_floor().unwrap(), 7);
         assert_eq!(catalog.checkpoint().unwrap().as_deref(), Some("c"));
     }

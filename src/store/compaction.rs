@@ -98,11 +98,9 @@ pub(super) fn run(
         inputs.iter().flat_map(|segment| segment.entries().iter().map(|entry| entry.series)).collect();
     series.sort_unstable();
     series.dedup();
-    let mut by_metric: Vec<_> = series.into_iter().map(|id| (registry.def(id), id)).collect();
-    by_metric.sort_unstable_by(|a, b| (&a.0.metric, a.1).cmp(&(&b.0.metric, b.1)));
 
     let mut cursors: Vec<Cursor> = inputs.iter().cloned().map(Cursor::new).collect();
-    for (def, id) in by_metric {
+    for (metric, id) in registry.file_order(series) {
         let mut parts = Vec::with_capacity(cursors.len());
         for cursor in &mut cursors {
             let entry: Option<IndexEntry> = cursor.segment().entry(id).copied();
@@ -112,7 +110,7 @@ pub(super) fn run(
                 parts.push(samples);
             }
         }
-        writer.add(&def.metric, id, &merge(parts))?;
+        writer.add(&metric, id, &merge(parts))?;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Tables that stages write, and the dimension `series`: rows in memory, Parquet files at rest, the last word wins.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -20,8 +21,8 @@ use super::StoreError;
 use super::error::DiskContext;
 use super::file::{FileSink, Source};
 use super::segment::SegmentStats;
-use crate::catalog::SegmentRecord;
-use crate::model::{SeriesDef, Table};
+use crate::catalog::{Registry, SegmentRecord};
+use crate::model::Table;
 use crate::world::{Disk, FileAppend};
 
 /// The rows that count, sorted by the table's key: of a group that was written several times the last batch's rows,
@@ -146,12 +147,16 @@ fn series_schema() -> SchemaRef {
     ]))
 }
 
-/// The rows of the dimension for the series numbered from `first` on.
-pub(super) fn series_rows(first: usize, defs: &[Arc<SeriesDef>]) -> Result<RecordBatch, StoreError> {
+/// Definitions made anew at once.
+const DEFS_AT_ONCE: usize = 4096;
+
+/// The rows of the dimension for the series with the numbers `ids`.
+pub(super) fn series_rows(registry: &Registry, ids: Range<usize>) -> Result<RecordBatch, StoreError> {
     let names = MapFieldNames { entry: "entries".into(), key: "key".into(), value: "value".into() };
     let mut labels = MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new());
     let mut texts: [StringDictionaryBuilder<Int32Type>; 4] = std::array::from_fn(|_| StringDictionaryBuilder::new());
-    for def in defs {
+    let stretches = ids.clone().step_by(DEFS_AT_ONCE).map(|first| first..ids.end.min(first + DEFS_AT_ONCE));
+    for def in stretches.flat_map(|stretch| registry.defs(stretch)) {
         for (name, value) in def.labels.iter() {
             labels.keys().append_value(name);
             labels.values().append_value(value);
@@ -162,7 +167,7 @@ pub(super) fn series_rows(first: usize, defs: &[Arc<SeriesDef>]) -> Result<Recor
         }
     }
     let [mut metric, mut kind, mut unit, mut help] = texts;
-    let numbers = UInt32Array::from_iter_values(first as u32..(first + defs.len()) as u32);
+    let numbers = UInt32Array::from_iter_values(ids.start as u32..ids.end as u32);
     let columns: Vec<ArrayRef> = vec![
         Arc::new(numbers),
         Arc::new(metric.finish()),

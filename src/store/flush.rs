@@ -137,14 +137,15 @@ impl Store {
     /// One segment for each month that the head touches.
     fn write_head(&self, head: &Head, flush: u64) -> Result<Vec<SegmentRecord>, StoreError> {
         let Some((first, last)) = head.time_range() else { return Ok(Vec::new()) };
-        let mut series: Vec<_> = head.filled().map(|(id, column)| (self.registry().def(id), id, column)).collect();
-        series.sort_unstable_by(|a, b| (&a.0.metric, a.1).cmp(&(&b.0.metric, b.1)));
+        let order = self.registry().file_order(head.filled().map(|(id, _)| id)).into_iter();
+        let series: Vec<_> =
+            order.filter_map(|(metric, id)| head.column(id).map(|column| (metric, id, column))).collect();
 
         if first.month() == last.month() {
             let unit = series.iter().fold(TimeUnit::Millis, |unit, (_, _, column)| unit.fit(column.samples()));
             return Ok(vec![self.write_samples(&first.month(), unit, flush, |writer| {
                 let all = |column: &Column| column.sorted(usize::MAX, Span::ALL);
-                series.iter().try_for_each(|(def, id, column)| writer.add(&def.metric, *id, &all(column)))
+                series.iter().try_for_each(|(metric, id, column)| writer.add(metric, *id, &all(column)))
             })?]);
         }
         let mut months: BTreeMap<String, Vec<(usize, Vec<Sample>)>> = BTreeMap::new();
@@ -157,8 +158,8 @@ impl Store {
             let unit = parts.iter().fold(TimeUnit::Millis, |unit, (_, samples)| unit.fit(samples));
             self.write_samples(&month, unit, flush, |writer| {
                 parts.iter().try_for_each(|(place, samples)| {
-                    let (def, id, _) = &series[*place];
-                    writer.add(&def.metric, *id, samples)
+                    let (metric, id, _) = &series[*place];
+                    writer.add(metric, *id, samples)
                 })
             })
         };
@@ -186,7 +187,7 @@ impl Store {
         if from == to {
             return Ok(None);
         }
-        let batch = series_rows(from, &self.registry().defs(from..to))?;
+        let batch = series_rows(self.registry(), from..to)?;
         self.write_table(TableName::Series, &batch, flush).map(Some)
     }
 

@@ -158,7 +158,7 @@ fn replay(
 /// Gives the frame's series the numbers they had; `None` where one is missing.
 fn take_up(frame: &Frame, registry: &Registry) -> Option<()> {
     for (at, def) in frame.defs.iter().enumerate() {
-        let id = registry.intern(def.clone());
+        let id = registry.intern(def);
         (id.index() == frame.first_def + at).then_some(())?;
     }
     let highest = frame.batch.series.iter().max().map_or(0, |&id| id as usize + 1);

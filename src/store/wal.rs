@@ -36,7 +36,7 @@ pub(super) struct WalWriter {
 /// Definitions that a frame carries along: those from `first` on.
 pub(super) struct NewSeries<'a> {
     pub first: usize,
-    pub defs: &'a [Arc<SeriesDef>],
+    pub defs: &'a [SeriesDef],
 }
 
 /// What one frame said.
@@ -249,7 +249,7 @@ mod tests {
     fn written(batches: &[Batch]) -> SimDisk {
         let disk = SimDisk::new();
         let mut wal = WalWriter::create(&disk, Path::new("/wal"), 3).unwrap();
-        let def = [Arc::new(SeriesDef::new("m", Labels::new([("a", "b")])))];
+        let def = [SeriesDef::new("m", Labels::new([("a", "b")]))];
         for batch in batches {
             wal.append(&NewSeries { first: 5, defs: &def }, &encode_samples(batch)).unwrap();
         }

@@ -12,4 +12,5 @@ mod cli;
 mod crash;
 mod http;
 mod import;
+mod series;
 mod support;
