@@ -47,6 +47,8 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     metric("head_samples", "gauge", "Samples in memory.", &one(stats.samples_in_memory as f64));
     metric("memory_bytes", "gauge", "Memory of head and segment indexes.", &one(stats.memory_bytes as f64));
     metric("series_bytes", "gauge", "Memory of the series and their labels.", &one(stats.series_bytes as f64));
+    let known = app.lines.bytes() + app.known.bytes();
+    metric("ingest_known_bytes", "gauge", "Memory of names as clients write them.", &one(known as f64));
     metric("wal_bytes", "gauge", "Size of the log being written.", &one(stats.wal_bytes as f64));
     let tables = |of: fn(&crate::query::TableStats) -> u64| -> Vec<(String, f64)> {
         let row = |(name, table): (&String, _)| (format!("{{table=\"{name}\"}}"), of(table) as f64);

@@ -48,6 +48,7 @@ impl Server {
             stages: parts.stages,
             meters: Meters::default(),
             lines: LineCaches::default(),
+            known: Arc::default(),
             room: Arc::new(Semaphore::new(room_mib as usize)),
             room_mib,
         });

@@ -56,7 +56,8 @@ pub(super) async fn performance(
     content: Body,
 ) -> Result<Response, ApiError> {
     off_thread(&app, headers, content, |app, text| {
-        let mut gather = Gather::new(&*app.intake, bounds(app));
+        app.known.age((app.now)());
+        let mut gather = Gather::sharing(&*app.intake, bounds(app), app.known.clone());
         let read = read_performance(&text, (app.now)(), &mut gather);
         read.map_err(|error| match error {
             ReadError::Refused(refusal) => refusal.into(),
