@@ -35,7 +35,7 @@ impl Completer for Names {
     }
 }
 
-const KEYWORDS: [&str; 18] = [
+const KEYWORDS: [&str; 19] = [
     "SELECT ",
     "FROM ",
     "WHERE ",
@@ -52,6 +52,7 @@ const KEYWORDS: [&str; 18] = [
     "capacity_eta(",
     "system.series",
     "system.labels",
+    "system.sources",
     "system.metrics",
     "system.segments",
 ];

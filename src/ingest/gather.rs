@@ -155,8 +155,14 @@ impl<'a> Gather<'a> {
             self.faults.add(line, reason);
             return Ok(());
         }
-        let series = self.series(metric, labels, about)?;
-        self.push(series, time, value)
+        match self.series(metric, labels, about) {
+            Ok(series) => self.push(series, time, value),
+            Err((def, Refusal::Budget(budget))) => {
+                self.faults.add(line, format_args!("the series {def} is new: {budget}"));
+                Ok(())
+            }
+            Err((_, refusal)) => Err(refusal),
+        }
     }
 
     /// Takes a sample of a series that is known already and that [`TimeBounds::refuse`] lets pass.
@@ -207,7 +213,12 @@ impl<'a> Gather<'a> {
         self.accepted
     }
 
-    fn series(&mut self, metric: &str, labels: &[(&str, &str)], about: About<'_>) -> Result<SeriesId, Refusal> {
+    fn series(
+        &mut self,
+        metric: &str,
+        labels: &[(&str, &str)],
+        about: About<'_>,
+    ) -> Result<SeriesId, (Box<SeriesDef>, Refusal)> {
         self.key.clear();
         for text in std::iter::once(metric).chain(labels.iter().flat_map(|&(name, value)| [name, value])) {
             self.key.extend_from_slice(text.as_bytes());
@@ -226,7 +237,7 @@ impl<'a> Gather<'a> {
         }
         def.unit = about.unit.into();
         def.help = about.help.into();
-        let id = self.intake.intern(def)?;
+        let id = self.intake.intern(&def).map_err(|refusal| (Box::new(def), refusal))?;
         self.remember(id);
         Ok(id)
     }
@@ -252,7 +263,7 @@ pub(crate) mod testing {
     }
 
     impl Intake for Recorder {
-        fn intern(&self, def: SeriesDef) -> Result<SeriesId, Refusal> {
+        fn intern(&self, def: &SeriesDef) -> Result<SeriesId, Refusal> {
             let mut defs = self.defs.lock().unwrap();
             let same = |known: &SeriesDef| known.identity() == def.identity();
             let id = defs.iter().position(same).unwrap_or_else(|| {

@@ -284,10 +284,12 @@ impl LineReader<'_> {
                 }
                 Value::Number(value) => {
                     let series = match expected {
-                        Some((_, series)) => series,
-                        None => self.series(head, name, known, gather)?,
+                        Some((_, series)) => Some(series),
+                        None => self.series(head, name, number, known, gather)?,
                     };
-                    gather.hold(series, time, value);
+                    if let Some(series) = series {
+                        gather.hold(series, time, value);
+                    }
                 }
             }
             place += 1;
@@ -299,27 +301,35 @@ impl LineReader<'_> {
         }
     }
 
-    /// The series of a field that was not where it was expected.
+    /// The series of a field that was not where it was expected; `None` where it is new and over a budget.
     fn series(
         &mut self,
         head: &[u8],
         name: &[u8],
+        number: u64,
         known: &Fields<'_>,
         gather: &mut Gather<'_>,
-    ) -> Result<SeriesId, Stop> {
+    ) -> Result<Option<SeriesId>, Stop> {
         // Those of this very line among them.
         let fresh = self.new.get(head).cloned().map(Fields::New);
         let known = fresh.as_ref().unwrap_or(known);
         let same = (0..).map_while(|place| known.at(place)).find(|(of, _)| *of == name);
         if let Some((_, series)) = same {
-            return Ok(series);
+            return Ok(Some(series));
         }
         let def = self.define(head, name)?;
-        let series = gather.intake().intern(def)?;
+        let series = match gather.intake().intern(&def) {
+            Ok(series) => series,
+            Err(Refusal::Budget(budget)) => {
+                gather.faults.add(number, format_args!("the series {def} is new: {budget}"));
+                return Ok(None);
+            }
+            Err(refusal) => return Err(refusal.into()),
+        };
         let mut fields = known.to_new();
         fields.push(NewField { name: name.into(), series });
         self.new.insert(head.into(), Arc::new(fields));
-        Ok(series)
+        Ok(Some(series))
     }
 
     fn define(&self, head: &[u8], field: &[u8]) -> Result<SeriesDef, Stop> {

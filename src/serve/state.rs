@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use crate::flow::{Intake, StageStats};
+use crate::flow::{Sources, StageStats};
 use crate::ingest::Known;
 use crate::ingest::line_protocol::LineCache;
 use crate::model::Timestamp;
@@ -40,7 +40,7 @@ pub struct Limits {
 
 /// What handlers share.
 pub(super) struct App {
-    pub intake: Arc<dyn Intake>,
+    pub sources: Arc<dyn Sources>,
     pub engine: Arc<Engine>,
     pub limits: Limits,
     pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,

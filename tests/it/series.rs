@@ -129,3 +129,67 @@ fn labels_and_metrics_are_counted(server: &Server, series: &[(String, Labels)]) 
     assert_eq!(one.len(), 3);
     assert!(one.iter().all(|row| row["series"].as_str().unwrap().starts_with("m1_v")), "{one:?}");
 }
+
+/// Series a source may bring, and the store may hold, in the tests of budgets.
+const BUDGET: [(&str, &str); 3] = [
+    ("PLIMSOLL__COLLECT__SYSTEM", "false"),
+    ("PLIMSOLL__INGEST__SERIES_PER_SOURCE", "3"),
+    ("PLIMSOLL__INGEST__SERIES_MAX", "8"),
+];
+
+/// Lines `m,id=FROM v=TIME` to `m,id=TO v=TIME`.
+fn ids(from: u32, to: u32, time: u32) -> String {
+    (from..=to).map(|id| format!("m,id={id} v={time} 17000000{time:02}000000000\n")).collect()
+}
+
+#[test]
+fn a_source_over_its_budget_is_refused_new_series_and_keeps_the_known() {
+    let folder = tempdir().unwrap();
+    let server = Server::start_with(folder.path(), &BUDGET);
+    let write = |source: Option<&str>, lines: &str| {
+        let headers: Vec<(&str, &str)> = source.iter().map(|&name| ("X-Plimsoll-Source", name)).collect();
+        server.post("/write", &headers, lines.as_bytes())
+    };
+    assert_eq!(write(Some("a"), &ids(1, 3, 1)).status, 204);
+
+    let answer = write(Some("a"), &ids(2, 5, 2));
+    let told = answer.json();
+    assert_eq!((answer.status, &told["refused"], &told["line"]), (400, &Value::from(2), &Value::from(3)), "{told}");
+    let error = told["error"].as_str().unwrap();
+    for part in ["2 samples stored", "m_v{id=\"4\"}", "source a", "3 new series", "ingest.series_per_source"] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    assert_eq!(write(Some("a"), "m,id=1 v=9,w=9 1700000003000000000").status, 400, "a new field is a new series");
+    let known = server.sql("SELECT count(*) AS n FROM metrics WHERE time >= '2023-11-14T22:13:22Z'");
+    assert_eq!(of_row(&known[0], "n"), 3.0, "what was known went on");
+
+    assert_eq!(write(Some("b"), &ids(4, 5, 2)).status, 204, "another source has a budget of its own");
+    assert_eq!(write(Some("a"), &ids(4, 5, 3)).status, 204, "and what it brought is known to all");
+    assert_eq!(write(None, &ids(1, 8, 4)).status, 204, "a client without a name is known by its address");
+    let answer = write(Some("c"), &ids(9, 9, 5));
+    let error = answer.json()["error"].as_str().unwrap().to_owned();
+    assert!(answer.status == 400 && error.contains("8 series") && error.contains("ingest.series_max"), "{error}");
+    let event = r#"{"type": "e", "value": 1, "timestamp": 1700000000000}"#;
+    let told = server.post("/api/performance", &[], event.as_bytes()).text();
+    assert!(told.contains("ingest.series_max"), "in whatever format: {told}");
+
+    let rows = server.sql("SELECT * FROM system.sources ORDER BY source");
+    let row = |row: &Value| {
+        let numbers = ["series", "series_of_day", "budget", "samples", "refused_series", "refused_samples"];
+        let numbers = numbers.map(|column| of_row(row, column).to_string()).join(" ");
+        format!("{} {numbers} {}", row["source"].as_str().unwrap(), row["last_refused"].as_str().unwrap_or("-"))
+    };
+    let told: Vec<String> = rows.iter().map(row).collect();
+    assert_eq!(told, ["127.0.0.1 3 3 3 8 1 1 e", "a 3 3 3 8 3 3 m_w", "b 2 2 3 2 0 0 -", "c 0 0 3 0 1 1 m_v"]);
+    let text = server.get("/metrics").text();
+    for line in
+        [r#"plimsoll_source_refused_samples_total{source="a"} 3"#, r#"plimsoll_source_series_budget{source="b"} 3"#]
+    {
+        assert!(text.lines().any(|told| told == line), "{line}: {text}");
+    }
+    drop(server);
+
+    let server = Server::start_with(folder.path(), &[BUDGET[0], BUDGET[1]]);
+    let told = server.post("/write", &[("X-Plimsoll-Source", "a")], ids(9, 11, 6).as_bytes());
+    assert_eq!(told.status, 204, "a start gives a new budget: {}", told.text());
+}
