@@ -110,6 +110,31 @@ fn same_counts(registry: &Registry, plain: &[SeriesDef], seed: u64) {
 }
 
 #[test]
+fn threads_at_once_agree_on_every_number() {
+    let registry = Registry::default();
+    let count = 3000;
+    let found: Vec<Vec<SeriesId>> = std::thread::scope(|scope| {
+        let bring = |turn: u32| {
+            let registry = &registry;
+            // Each in an order of its own: 1009 and 3000 share no factor.
+            move || {
+                let order = (0..count).map(move |at| (at * 1009 + turn * 700) % count);
+                let mut found: Vec<(u32, SeriesId)> = order.map(|at| (at, registry.intern(exploding(at)))).collect();
+                found.sort_unstable();
+                found.into_iter().map(|(_, id)| id).collect()
+            }
+        };
+        let threads: Vec<_> = (0..4).map(|turn| scope.spawn(bring(turn))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(found.windows(2).all(|pair| pair[0] == pair[1]));
+    let mut numbers = found[0].clone();
+    numbers.sort_unstable();
+    assert!(numbers.into_iter().eq((0..count).map(SeriesId)), "dense, each once");
+    assert!(found[0].iter().enumerate().all(|(at, &id)| registry.def(id) == exploding(at as u32)));
+}
+
+#[test]
 fn a_million_series_take_few_bytes_each() {
     type Shape = (&'static str, fn(u32) -> SeriesDef, usize);
     let shapes: [Shape; 2] =
