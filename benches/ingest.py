@@ -99,6 +99,8 @@ def read_load(path):
 class Server:
     """A server process on a port, with its data in a directory."""
 
+    ready_seconds_max = 30
+
     def __init__(self, command, port, data):
         self.port, self.data = port, data
         self.log = tempfile.TemporaryFile()
@@ -125,7 +127,7 @@ class Server:
             self.process.wait()
 
     def wait_until_ready(self):
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + self.ready_seconds_max
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError):
                 get(self.port, "/health")

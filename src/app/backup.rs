@@ -8,7 +8,7 @@ use clap::Args;
 use super::global::{Global, WrongUsage};
 use super::node::{Node, is_store, settings};
 use super::remote::Remote;
-use crate::flow::{Intake, Refusal};
+use crate::flow::{Intake, Refusal, Sources};
 use crate::model::{Batch, SeriesId, Span, Timestamp};
 use crate::store::{Backup, Store, StoreSpec};
 use crate::world::{RealDisk, World};
@@ -97,28 +97,30 @@ fn take_samples(node: &Node, snapshot: &Path, pattern: &str, span: Span) -> anyh
         .with_context(|| format!("cannot read {}", snapshot.display()))?;
     let view = store.snapshot();
     let ids = (0..view.series_count() as u32).map(SeriesId);
-    let wanted: Vec<SeriesId> = ids.filter(|&id| matches(pattern, &view.registry().def(id).metric)).collect();
+    let wanted: Vec<SeriesId> = ids.filter(|&id| matches(pattern, &view.registry().metric(id))).collect();
+    let intake = node.doors.source("restore");
     let (mut batch, mut taken) = (Batch::default(), 0);
     for run in view.scan(wanted, span) {
         let run = run?;
         if run.samples.is_empty() {
             continue;
         }
-        let series = node.door.intern((*view.registry().def(run.series)).clone())?;
+        // An operator's act: it has no budget.
+        let series = node.store.registry().intern(view.registry().def(run.series));
         for sample in run.samples {
             batch.push(series, sample.time, sample.value);
             if batch.len() == BATCH {
-                taken += hand_on(node, std::mem::take(&mut batch))?;
+                taken += hand_on(&*intake, std::mem::take(&mut batch))?;
             }
         }
     }
-    Ok(taken + hand_on(node, batch)?)
+    Ok(taken + hand_on(&*intake, batch)?)
 }
 
-fn hand_on(node: &Node, batch: Batch) -> Result<u64, Refusal> {
+fn hand_on(intake: &dyn Intake, batch: Batch) -> Result<u64, Refusal> {
     let samples = batch.len() as u64;
     loop {
-        match node.door.accept(batch.clone()) {
+        match intake.accept(batch.clone()) {
             Err(Refusal::Behind { .. }) => {}
             answered => return answered.map(|()| samples),
         }

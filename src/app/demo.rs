@@ -12,6 +12,7 @@ use super::print::Printer;
 use super::report::{REPORTS, run, sections};
 use super::serve;
 use super::source::Source;
+use crate::flow::Sources;
 use crate::ingest::{CsvMapping, Gather, TimeBounds};
 use crate::store::ParquetInput;
 
@@ -61,7 +62,8 @@ pub(super) fn demo(global: &Global, args: &DemoArgs, printer: &mut Printer) -> a
 
 fn load(node: &Node) -> anyhow::Result<u64> {
     let bounds = TimeBounds::new(node.world.clock.now(), node.settings.ingest.future_max, None);
-    let mut gather = Gather::new(&*node.door, bounds);
+    let intake = node.doors.source("demo");
+    let mut gather = Gather::new(&*intake, bounds);
     read_parquet(ParquetInput::of_bytes(RECORDING)?, &CsvMapping::default(), "recording", &mut gather)?;
     gather.flush()?;
     // So that the stages say what they have found.

@@ -97,11 +97,10 @@ fn statements(source: &Source, args: &ExportArgs) -> anyhow::Result<Vec<(String,
     if let Some(query) = &args.query {
         return Ok(vec![("query".to_owned(), query.trim().trim_end_matches(';').to_owned())]);
     }
-    let known = texts(&source.sql("SELECT DISTINCT metric FROM system.series")?.1);
+    let known = texts(&source.sql("SELECT metric FROM system.metrics")?.1);
     if let Some(unknown) = args.metrics.iter().find(|metric| !known.contains(metric)) {
-        let told = format!(
-            "there is no metric `{unknown}`: `plimsoll sql \"SELECT DISTINCT metric FROM system.series\"` lists them"
-        );
+        let told =
+            format!("there is no metric `{unknown}`: `plimsoll sql \"SELECT metric FROM system.metrics\"` lists them");
         return Err(WrongUsage(told).into());
     }
     let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));

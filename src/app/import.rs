@@ -12,6 +12,7 @@ use indicatif::ProgressBar;
 use super::global::{Global, WrongUsage};
 use super::input;
 use super::node::{Node, settings};
+use crate::flow::Sources;
 use crate::ingest::line_protocol::{LineCache, LineOptions, Precision, read_lines};
 use crate::ingest::{Compression, CsvMapping, Format, Gather, TimeBounds, read_csv, read_ndjson, read_prometheus};
 use crate::model::{SeriesId, Timestamp};
@@ -169,7 +170,8 @@ fn plan(file: &str, args: &ImportArgs) -> anyhow::Result<Plan> {
 fn import_file(node: &Node, plan: &Plan, bar: &ProgressBar) -> anyhow::Result<Imported> {
     let now = node.world.clock.now();
     let bounds = TimeBounds::new(now, node.settings.ingest.future_max, node.settings.store.retention);
-    let mut gather = Gather::new(&*node.door, bounds);
+    let intake = node.doors.source("import");
+    let mut gather = Gather::new(&*intake, bounds);
     let rows = if plan.format == Format::Parquet {
         let input = ParquetInput::open(&RealDisk, Path::new(&plan.file))?;
         let rows = input.rows;

@@ -8,9 +8,9 @@ use arrow::array::{ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArra
 
 use super::global::{Global, WrongUsage};
 use crate::config::{Settings, read_pipelines};
-use crate::flow::StageStats;
+use crate::flow::{SourceStats, Sources, StageStats};
 use crate::query::{Engine, SystemTable};
-use crate::stages::{Door, PipelineSpec, Pipelines};
+use crate::stages::{Doors, PipelineSpec, Pipelines};
 use crate::store::{Keeper, Store};
 use crate::world::World;
 
@@ -21,7 +21,7 @@ pub(super) struct Node {
     pub store: Arc<Store>,
     pub pipelines: Arc<Pipelines>,
     pub engine: Arc<Engine>,
-    pub door: Arc<Door>,
+    pub doors: Arc<Doors>,
     keeper: Option<Keeper>,
 }
 
@@ -79,9 +79,11 @@ impl Node {
         let told = pipelines.clone();
         let stages = SystemTable { name: "pipelines", rows: Arc::new(move || stage_rows(&told.stats())) };
         let memory = usize::try_from(settings.query.memory.as_u64()).unwrap_or(usize::MAX);
-        let engine = Arc::new(Engine::new(store.clone(), vec![stages], memory)?);
-        let door = Arc::new(Door::new(store.clone()));
-        Ok(Node { world, settings, store, pipelines, engine, door, keeper: None })
+        let doors = Arc::new(Doors::new(store.clone(), settings.budget_spec()));
+        let told = doors.clone();
+        let sources = SystemTable { name: "sources", rows: Arc::new(move || source_rows(&told.stats())) };
+        let engine = Arc::new(Engine::new(store.clone(), vec![stages, sources], memory)?);
+        Ok(Node { world, settings, store, pipelines, engine, doors, keeper: None })
     }
 
     /// Writes all that is in memory to segments and stops the threads.
@@ -116,6 +118,24 @@ fn stage_rows(stages: &[StageStats]) -> RecordBatch {
         ("busy_seconds", busy),
         ("queued", number(|stage| stage.queued)),
         ("failed", failed),
+    ])
+    .expect("columns of one length")
+}
+
+fn source_rows(sources: &[SourceStats]) -> RecordBatch {
+    let number =
+        |of: fn(&SourceStats) -> u64| -> ArrayRef { Arc::new(UInt64Array::from_iter_values(sources.iter().map(of))) };
+    let names: ArrayRef = Arc::new(StringArray::from_iter_values(sources.iter().map(|source| &source.source)));
+    let last: ArrayRef = Arc::new(sources.iter().map(|source| source.last_refused.as_deref()).collect::<StringArray>());
+    RecordBatch::try_from_iter_with_nullable([
+        ("source", names, false),
+        ("samples", number(|source| source.samples), false),
+        ("series", number(|source| source.series), false),
+        ("series_of_day", number(|source| source.series_of_day), false),
+        ("budget", number(|source| source.budget), false),
+        ("refused_series", number(|source| source.refused_series), false),
+        ("refused_samples", number(|source| source.refused_samples), false),
+        ("last_refused", last, true),
     ])
     .expect("columns of one length")
 }

@@ -35,7 +35,7 @@ impl Completer for Names {
     }
 }
 
-const KEYWORDS: [&str; 16] = [
+const KEYWORDS: [&str; 19] = [
     "SELECT ",
     "FROM ",
     "WHERE ",
@@ -51,6 +51,9 @@ const KEYWORDS: [&str; 16] = [
     "forecast(",
     "capacity_eta(",
     "system.series",
+    "system.labels",
+    "system.sources",
+    "system.metrics",
     "system.segments",
 ];
 

@@ -9,6 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::collect::Collecting;
 use super::global::Global;
 use super::node::{Node, settings};
+use crate::flow::Sources;
 use crate::serve::{Limits, Server, ServerParts};
 
 #[derive(Args)]
@@ -33,7 +34,7 @@ pub(super) fn run(node: Node, listen: &str) -> anyhow::Result<()> {
     };
     let (clock, told) = (node.world.clock.clone(), node.pipelines.clone());
     let parts = ServerParts {
-        intake: node.door.clone(),
+        sources: node.doors.clone(),
         engine: node.engine.clone(),
         limits,
         now: Arc::new(move || clock.now()),
@@ -42,9 +43,9 @@ pub(super) fn run(node: Node, listen: &str) -> anyhow::Result<()> {
     runtime.block_on(async {
         let server = Server::bind(listen, parts).await.with_context(|| format!("cannot listen on {listen}"))?;
         let collect = &node.settings.collect;
-        let collecting = collect
-            .system
-            .then(|| Collecting::start(node.world.clone(), node.door.clone(), collect.system_interval, limits.future));
+        let collecting = collect.system.then(|| {
+            Collecting::start(node.world.clone(), node.doors.source("system"), collect.system_interval, limits.future)
+        });
         let collecting = collecting.transpose().context("cannot start the system collector")?;
         // Before the address is told: whoever reads it may tell the server to stop.
         let told_to_stop = told_to_stop()?;

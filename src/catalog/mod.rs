@@ -30,7 +30,7 @@ use crate::model::SeriesDef;
 use crate::world::{Disk, RealDisk, World};
 
 pub use losses::Loss;
-pub use registry::Registry;
+pub use registry::{Key, KeyTexts, LabelStats, Measurement, MetricStats, Registry, SeriesSet};
 use sealed::{Entry, entries, guarded, open_sled, seal, unseal};
 pub use segments::{SegmentRecord, TableName};
 use witness::{Said, Witness};
@@ -88,10 +88,10 @@ pub struct CatalogPlace {
 }
 
 /// All that a catalog holds.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Contents {
     pub records: Vec<SegmentRecord>,
-    pub series: Vec<SeriesDef>,
+    pub series: Registry,
     pub losses: Vec<Loss>,
     /// Of these, from the first, so many were taken note of.
     pub acknowledged: u64,
@@ -181,7 +181,7 @@ impl Catalog {
         if let Some(said) = &said {
             kept.head.agree_with(said)?;
         }
-        let catalog = Catalog { trees, kept: Mutex::new(kept), registry: Arc::new(Registry::new(series)), witness };
+        let catalog = Catalog { trees, kept: Mutex::new(kept), registry: Arc::new(series), witness };
         if said.as_ref() != Some(&catalog.kept().head.said()) {
             catalog.tell_witness();
         }
@@ -191,8 +191,9 @@ impl Catalog {
     /// Makes a catalog of what is given, in an empty folder or over one that was never finished.
     pub fn create(place: &CatalogPlace, world: &World, contents: Contents) -> Result<Catalog, CatalogError> {
         let store = format!("{:016x}", world.chance.next_u64());
-        let registry = Arc::new(Registry::new(contents.series));
+        let registry = Arc::new(contents.series);
         let (blocks, len) = series_blocks(&registry, 0, registry.len())?;
+        registry.set_committed(len);
         let head = Head {
             format: FORMAT,
             store,
@@ -267,10 +268,9 @@ impl Catalog {
     /// All of it, but only series that are committed.
     pub fn contents(&self) -> Contents {
         let kept = self.kept();
-        let series = self.registry.defs(0..kept.head.series as usize);
         Contents {
             records: kept.records.values().cloned().collect(),
-            series: series.iter().map(|def| SeriesDef::clone(def)).collect(),
+            series: self.registry.first(kept.head.series as usize),
             losses: kept.losses.clone(),
             acknowledged: kept.head.acknowledged,
             wal_floor: kept.head.wal_floor,
@@ -392,7 +392,7 @@ impl Trees {
     }
 
     /// All of it, checked against the head.
-    fn read(&self) -> Result<(Kept, Vec<SeriesDef>), CatalogError> {
+    fn read(&self) -> Result<(Kept, Registry), CatalogError> {
         if let Some(found) = self.state.get("format")? {
             // As format 1 had it.
             let found = found.as_ref().try_into().map_or(0, u64::from_be_bytes);
@@ -474,22 +474,24 @@ impl Trees {
     }
 }
 
-fn read_series(tree: &sled::Tree) -> Result<Vec<SeriesDef>, CatalogError> {
-    let mut defs = Vec::new();
+fn read_series(tree: &sled::Tree) -> Result<Registry, CatalogError> {
+    let (registry, mut len) = (Registry::default(), 0);
     for (key, block) in entries(tree)? {
-        let damaged = || CatalogError::Damaged { entry: format!("series from {}", defs.len()) };
-        if key != (defs.len() as u32).to_be_bytes() {
+        let damaged = || CatalogError::Damaged { entry: format!("series from {len}") };
+        if key != (len as u32).to_be_bytes() {
             return Err(damaged());
         }
         let plain = zstd::stream::decode_all(&block[..]).map_err(|_| damaged())?;
         let mut rest = &plain[..];
         while !rest.is_empty() {
-            let def = SeriesDef::decode(&mut rest)
-                .ok_or_else(|| CatalogError::Damaged { entry: format!("series {}", defs.len()) })?;
-            defs.push(def);
+            SeriesDef::decode(&mut rest)
+                .filter(|def| registry.intern(def).index() == len)
+                .ok_or_else(|| CatalogError::Damaged { entry: format!("series {len}") })?;
+            len += 1;
         }
     }
-    Ok(defs)
+    registry.set_committed(len);
+    Ok(registry)
 }
 
 #[cfg(test)]
@@ -525,7 +527,7 @@ mod tests {
         }
         let catalog = Catalog::open(&place, &world).unwrap();
         assert_eq!(catalog.registry().len(), 5001);
-        assert_eq!(*catalog.registry().def(SeriesId(4999)), def(4999));
+        assert_eq!(catalog.registry().def(SeriesId(4999)), def(4999));
         assert_eq!((catalog.wal_floor(), catalog.checkpoint().as_deref()), (7, Some("c")));
         assert_eq!((catalog.losses(), catalog.losses_open()), (vec![loss("a"), loss("b")], 2));
         catalog.commit(&Commit { acknowledge: true, ..Commit::default() }).unwrap();

@@ -6,6 +6,7 @@ use bytesize::ByteSize;
 use serde::Deserialize;
 
 use super::faults::{ConfigFault, ConfigFaults, line_around, line_of, parse};
+use crate::stages::BudgetSpec;
 use crate::store::{StoreSpec, Sync};
 
 /// All settings. A key can be set in the file, as `PLIMSOLL__SECTION__KEY` in the environment, or by a flag; the later
@@ -60,11 +61,22 @@ pub struct IngestSettings {
     pub future_max: Duration,
     /// Largest body of a request, after decompression.
     pub body_max: ByteSize,
+    /// New series that one source (the header `X-Plimsoll-Source`, else a client's address; `import`; `system`) may
+    /// bring in 24 hours. Samples of further ones are refused; known series go on.
+    pub series_per_source: u64,
+    /// Series the store may hold, of all sources and all time. Each takes some 50 to 150 bytes of memory.
+    pub series_max: u64,
 }
 
 impl Default for IngestSettings {
     fn default() -> Self {
-        IngestSettings { future_max: Duration::from_secs(86_400), body_max: ByteSize::mib(64) }
+        let budget = BudgetSpec::default();
+        IngestSettings {
+            future_max: Duration::from_secs(86_400),
+            body_max: ByteSize::mib(64),
+            series_per_source: budget.series_per_source,
+            series_max: budget.series_max,
+        }
     }
 }
 
@@ -163,6 +175,9 @@ impl Settings {
         check(self.store.head >= ByteSize::mb(1), "head", "write at least 1MB, as in head = \"48MB\"");
         check(self.store.segment >= ByteSize::mb(1), "segment", "write at least 1MB, as in segment = \"512MB\"");
         check(self.ingest.body_max >= ByteSize::kb(1), "body_max", "write at least 1KB, as in body_max = \"64MB\"");
+        let told = "write at least 1, as in series_per_source = 2000000";
+        check(self.ingest.series_per_source >= 1, "series_per_source", told);
+        check(self.ingest.series_max >= 1, "series_max", "write at least 1, as in series_max = 10000000");
         check(self.query.memory >= ByteSize::mb(16), "memory", "write at least 16MB, as in memory = \"256MB\"");
         check(
             self.collect.system_interval >= Duration::from_millis(100),
@@ -170,6 +185,10 @@ impl Settings {
             "write at least 100ms, as in system_interval = \"30s\"",
         );
         faults
+    }
+
+    pub fn budget_spec(&self) -> BudgetSpec {
+        BudgetSpec { series_per_source: self.ingest.series_per_source, series_max: self.ingest.series_max }
     }
 
     pub fn store_spec(&self) -> StoreSpec {
@@ -216,7 +235,8 @@ mod tests {
 
     #[test]
     fn values_that_cannot_be_name_their_remedy() {
-        let told = told("[store]\nhead = \"1KB\"\n", &[("PLIMSOLL__NOPE", "1")]);
+        let told = told("[store]\nhead = \"1KB\"\n[ingest]\nseries_max = 0\n", &[("PLIMSOLL__NOPE", "1")]);
+        assert!(told.contains("p.toml:4: series_max: write at least 1"), "{told}");
         assert!(told.contains("PLIMSOLL__SECTION__KEY") && told.contains("p.toml:2: head: write at least"), "{told}");
     }
 }

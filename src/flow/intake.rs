@@ -1,17 +1,47 @@
-//! The door through which samples come in: sources know this trait and nothing behind it.
+//! The door through which samples come in: sources know these traits and nothing behind them.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{Batch, SeriesDef, SeriesId};
 
-/// Takes series and samples. Behind it stand the catalog, the store and the pipelines.
+/// Takes series and samples of one source. Behind it stand the catalog, the store and the pipelines.
 pub trait Intake: Send + Sync {
-    /// The number of a series; a series not seen before is given the next one.
-    fn intern(&self, def: SeriesDef) -> Result<SeriesId, Refusal>;
+    /// The number of a series; a series not seen before is given the next one, within the source's budget.
+    fn intern(&self, def: &SeriesDef) -> Result<SeriesId, Refusal>;
 
     /// Stores the samples and hands them to the pipelines. `Ok` acknowledges: they are as durable as `sync` promises.
     /// After a refusal none of the batch is promised, and it may be sent again without being counted twice.
     fn accept(&self, batch: Batch) -> Result<(), Refusal>;
+}
+
+/// Gives each source its own way in.
+pub trait Sources: Send + Sync {
+    /// The way in of the source `name`, the same each time.
+    fn source(&self, name: &str) -> Arc<dyn Intake>;
+
+    /// What each source brought since the start, by name.
+    fn stats(&self) -> Vec<SourceStats>;
+}
+
+/// What a source brought since the start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceStats {
+    pub source: String,
+    /// Samples acknowledged.
+    pub samples: u64,
+    /// Series that came first from it.
+    pub series: u64,
+    /// Those of the last 24 hours, which count against its budget.
+    pub series_of_day: u64,
+    /// New series it may bring in 24 hours.
+    pub budget: u64,
+    /// Different series refused, estimated to about 2 %.
+    pub refused_series: u64,
+    pub refused_samples: u64,
+    /// Metric of the series refused last.
+    pub last_refused: Option<String>,
 }
 
 /// Why nothing was taken.
@@ -23,4 +53,30 @@ pub enum Refusal {
     /// The store takes no writes until it is opened anew.
     #[error("the store takes no writes: {reason}")]
     Closed { reason: String },
+    /// A series is new and there is no room for it. Samples of known series are taken.
+    #[error("{0}")]
+    Budget(Budget),
+}
+
+/// A budget of series that is used up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Budget {
+    OfSource { source: Arc<str>, series: u64 },
+    OfStore { series: u64 },
+}
+
+impl fmt::Display for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Budget::OfSource { source, series } => write!(
+                f,
+                "the source {source} has brought the {series} new series it may bring in 24 hours; known ones go on: raise `ingest.series_per_source`"
+            )?,
+            Budget::OfStore { series } => write!(
+                f,
+                "the store holds the {series} series it may hold; known ones go on: raise `ingest.series_max`"
+            )?,
+        }
+        f.write_str(", or find the label that explodes with SELECT * FROM system.labels ORDER BY values DESC")
+    }
 }

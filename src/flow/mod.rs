@@ -7,5 +7,5 @@ mod stage;
 
 pub use event::Event;
 pub use graph::{Graph, GraphSpec, Node, QUEUE_BATCHES, StageStats};
-pub use intake::{Intake, Refusal};
+pub use intake::{Budget, Intake, Refusal, SourceStats, Sources};
 pub use stage::{Out, Sink, Stage, StageMaker};

@@ -349,7 +349,7 @@ mod tests {
     struct Closed;
 
     impl Intake for Closed {
-        fn intern(&self, _: SeriesDef) -> Result<SeriesId, Refusal> {
+        fn intern(&self, _: &SeriesDef) -> Result<SeriesId, Refusal> {
             Err(Refusal::Closed { reason: "test".to_owned() })
         }
 

@@ -1,10 +1,11 @@
 //! Gathers the samples of one request or file: looks up series, sets bad input aside with its reason, hands on batches.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use hashbrown::HashMap;
 use serde::Serialize;
 
+use super::known::{Known, NewField};
 use crate::flow::{Intake, Refusal};
 use crate::model::{Batch, Kind, Labels, SeriesDef, SeriesId, Timestamp};
 
@@ -88,7 +89,7 @@ pub struct About<'t> {
 pub struct Gather<'a> {
     intake: &'a dyn Intake,
     bounds: TimeBounds,
-    known: HashMap<Box<[u8]>, SeriesId>,
+    known: Arc<Known>,
     key: Vec<u8>,
     batch: Batch,
     pub faults: Faults,
@@ -97,10 +98,15 @@ pub struct Gather<'a> {
 
 impl<'a> Gather<'a> {
     pub fn new(intake: &'a dyn Intake, bounds: TimeBounds) -> Self {
+        Gather::sharing(intake, bounds, Arc::default())
+    }
+
+    /// One that looks series up in what others of the same format, too, have seen.
+    pub fn sharing(intake: &'a dyn Intake, bounds: TimeBounds, known: Arc<Known>) -> Self {
         Gather {
             intake,
             bounds,
-            known: HashMap::new(),
+            known,
             key: Vec::new(),
             batch: Batch::default(),
             faults: Faults::default(),
@@ -149,8 +155,14 @@ impl<'a> Gather<'a> {
             self.faults.add(line, reason);
             return Ok(());
         }
-        let series = self.series(metric, labels, about)?;
-        self.push(series, time, value)
+        match self.series(metric, labels, about) {
+            Ok(series) => self.push(series, time, value),
+            Err((def, Refusal::Budget(budget))) => {
+                self.faults.add(line, format_args!("the series {def} is new: {budget}"));
+                Ok(())
+            }
+            Err((_, refusal)) => Err(refusal),
+        }
     }
 
     /// Takes a sample of a series that is known already and that [`TimeBounds::refuse`] lets pass.
@@ -176,7 +188,12 @@ impl<'a> Gather<'a> {
     }
 
     pub fn flush_if_full(&mut self) -> Result<(), Refusal> {
-        if self.batch.len() >= BATCH_SAMPLES { self.flush() } else { Ok(()) }
+        if self.is_full() { self.flush() } else { Ok(()) }
+    }
+
+    /// Whether what is gathered should be handed on.
+    pub fn is_full(&self) -> bool {
+        self.batch.len() >= BATCH_SAMPLES
     }
 
     /// Hands on what is gathered.
@@ -196,13 +213,22 @@ impl<'a> Gather<'a> {
         self.accepted
     }
 
-    fn series(&mut self, metric: &str, labels: &[(&str, &str)], about: About<'_>) -> Result<SeriesId, Refusal> {
+    fn series(
+        &mut self,
+        metric: &str,
+        labels: &[(&str, &str)],
+        about: About<'_>,
+    ) -> Result<SeriesId, (Box<SeriesDef>, Refusal)> {
         self.key.clear();
         for text in std::iter::once(metric).chain(labels.iter().flat_map(|&(name, value)| [name, value])) {
             self.key.extend_from_slice(text.as_bytes());
             self.key.push(0xFF);
         }
-        if let Some(&id) = self.known.get(&self.key[..]) {
+        let seen = self.known.read().get(&self.key).and_then(|found| Some((found.field(0)?.1, found.is_old)));
+        if let Some((id, is_old)) = seen {
+            if is_old {
+                self.remember(id);
+            }
             return Ok(id);
         }
         let mut def = SeriesDef::new(metric, Labels::new(labels.iter().copied()));
@@ -211,9 +237,13 @@ impl<'a> Gather<'a> {
         }
         def.unit = about.unit.into();
         def.help = about.help.into();
-        let id = self.intake.intern(def)?;
-        self.known.insert(self.key.as_slice().into(), id);
+        let id = self.intake.intern(&def).map_err(|refusal| (Box::new(def), refusal))?;
+        self.remember(id);
         Ok(id)
+    }
+
+    fn remember(&self, series: SeriesId) {
+        self.known.insert([(&self.key[..], &[NewField { name: [].into(), series }][..])]);
     }
 }
 
@@ -233,7 +263,7 @@ pub(crate) mod testing {
     }
 
     impl Intake for Recorder {
-        fn intern(&self, def: SeriesDef) -> Result<SeriesId, Refusal> {
+        fn intern(&self, def: &SeriesDef) -> Result<SeriesId, Refusal> {
             let mut defs = self.defs.lock().unwrap();
             let same = |known: &SeriesDef| known.identity() == def.identity();
             let id = defs.iter().position(same).unwrap_or_else(|| {

@@ -4,13 +4,14 @@
 //! counted and left out. A known series costs one lookup of the line's head (measurement and tags, as raw bytes) for
 //! all its fields, and no allocation.
 
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use memchr::memchr;
 
 use super::gather::Gather;
+use super::known::{Found, Generations, Known, NewField};
 use crate::flow::Refusal;
 use crate::model::{Kind, Labels, SeriesDef, SeriesId, Timestamp};
 
@@ -63,18 +64,16 @@ impl Precision {
     }
 }
 
-#[derive(Clone)]
-struct Field {
-    name: Box<[u8]>,
-    series: SeriesId,
-}
+/// Lines read before others may add heads: some ten microseconds.
+const STRETCH: u64 = 256;
 
-type Heads = HashMap<Box<[u8]>, Arc<Vec<Field>>, FixedState>;
+/// Heads of a stretch that are not shared yet.
+type NewHeads = HashMap<Box<[u8]>, Arc<Vec<NewField>>, FixedState>;
 
 /// Heads of lines seen before and the series of their fields; shared between connections.
 #[derive(Default)]
 pub struct LineCache {
-    heads: RwLock<Heads>,
+    heads: Known,
     /// Labels that every series gets on top of its tags.
     extra: Vec<(String, String)>,
 }
@@ -82,11 +81,37 @@ pub struct LineCache {
 impl LineCache {
     /// With labels for every series that comes through it.
     pub fn with_labels(extra: Vec<(String, String)>) -> Self {
-        LineCache { heads: RwLock::default(), extra }
+        LineCache { heads: Known::default(), extra }
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Heads> {
-        self.heads.read().unwrap_or_else(PoisonError::into_inner)
+    /// The heads, to tell them the time and to ask for their size.
+    pub fn heads(&self) -> &Known {
+        &self.heads
+    }
+}
+
+/// The fields that a head had before.
+enum Fields<'h> {
+    None,
+    Shared(Found<'h>),
+    New(Arc<Vec<NewField>>),
+}
+
+impl Fields<'_> {
+    fn at(&self, place: usize) -> Option<(&[u8], SeriesId)> {
+        match self {
+            Fields::None => None,
+            Fields::Shared(found) => found.field(place),
+            Fields::New(fields) => fields.get(place).map(|field| (&*field.name, field.series)),
+        }
+    }
+
+    fn to_new(&self) -> Vec<NewField> {
+        match self {
+            Fields::None => Vec::new(),
+            Fields::Shared(found) => found.to_new(),
+            Fields::New(fields) => fields.to_vec(),
+        }
     }
 }
 
@@ -115,8 +140,9 @@ pub fn read_lines(
     cache: &LineCache,
     gather: &mut Gather<'_>,
 ) -> Result<LineReport, Refusal> {
-    let mut reader = LineReader { options, cache, new: Heads::default(), report: LineReport::default() };
-    let shared = cache.read();
+    cache.heads.age(options.now);
+    let mut reader = LineReader { options, cache, new: NewHeads::default(), report: LineReport::default() };
+    let mut shared = cache.heads.read();
     let mut number = first_line;
     let mut rest = body;
     while !rest.is_empty() {
@@ -125,7 +151,7 @@ pub fn read_lines(
         rest = rest.get(end + 1..).unwrap_or(&[]);
         let held = gather.held();
         match reader.line(line, number, &shared, gather) {
-            Ok(()) => gather.flush_if_full()?,
+            Ok(()) => {}
             Err(Stop::Fault(reason)) => {
                 gather.take_back(held);
                 gather.faults.add(number, reason);
@@ -133,11 +159,17 @@ pub fn read_lines(
             Err(Stop::Refused(refusal)) => return Err(refusal),
         }
         number += 1;
+        if (number - first_line).is_multiple_of(STRETCH) || gather.is_full() {
+            // Handing on may take long.
+            drop(shared);
+            reader.share();
+            gather.flush_if_full()?;
+            shared = cache.heads.read();
+        }
     }
     drop(shared);
-    let report = LineReport { lines: number - first_line, ..reader.report };
     reader.share();
-    Ok(report)
+    Ok(LineReport { lines: number - first_line, ..reader.report })
 }
 
 /// Where the line ends: a line feed within a quoted text does not end it.
@@ -178,7 +210,7 @@ fn fault<T>(reason: impl Into<String>) -> Result<T, Stop> {
 struct LineReader<'c> {
     options: LineOptions,
     cache: &'c LineCache,
-    new: Heads,
+    new: NewHeads,
     report: LineReport,
 }
 
@@ -188,7 +220,7 @@ enum Value {
 }
 
 impl LineReader<'_> {
-    fn line(&mut self, line: &[u8], number: u64, shared: &Heads, gather: &mut Gather<'_>) -> Result<(), Stop> {
+    fn line(&mut self, line: &[u8], number: u64, shared: &Generations, gather: &mut Gather<'_>) -> Result<(), Stop> {
         let line = line.trim_ascii_start();
         if line.is_empty() || line[0] == b'#' {
             return Ok(());
@@ -203,15 +235,28 @@ impl LineReader<'_> {
         if let Some(reason) = gather.bounds().refuse(time, 0.0) {
             return fault(reason);
         }
-        let known = self.new.get(head).or_else(|| shared.get(head)).cloned();
-        self.fields(head, fields, known.as_deref().map_or(&[], Vec::as_slice), time, number, gather)
+        let known = self.known(head, shared);
+        self.fields(head, fields, &known, time, number, gather)
+    }
+
+    fn known<'h>(&mut self, head: &[u8], shared: &'h Generations) -> Fields<'h> {
+        if !self.new.is_empty()
+            && let Some(fields) = self.new.get(head)
+        {
+            return Fields::New(fields.clone());
+        }
+        let Some(found) = shared.get(head) else { return Fields::None };
+        if found.is_old {
+            self.new.insert(head.into(), Arc::new(found.to_new()));
+        }
+        Fields::Shared(found)
     }
 
     fn fields(
         &mut self,
         head: &[u8],
         mut rest: &[u8],
-        known: &[Field],
+        known: &Fields<'_>,
         time: Timestamp,
         number: u64,
         gather: &mut Gather<'_>,
@@ -222,11 +267,11 @@ impl LineReader<'_> {
         let mut place = 0;
         loop {
             // Nearly always the fields come in the order they came in before.
-            let expected = known.get(place).filter(|field| {
-                rest.len() > field.name.len() && rest[field.name.len()] == b'=' && rest.starts_with(&field.name)
-            });
+            let expected = known
+                .at(place)
+                .filter(|(name, _)| rest.len() > name.len() && rest[name.len()] == b'=' && rest.starts_with(name));
             let name_end = match expected {
-                Some(field) => field.name.len(),
+                Some((name, _)) => name.len(),
                 None => name_end(rest)?,
             };
             let (name, after) = (&rest[..name_end], &rest[name_end + 1..]);
@@ -239,10 +284,12 @@ impl LineReader<'_> {
                 }
                 Value::Number(value) => {
                     let series = match expected {
-                        Some(field) => field.series,
-                        None => self.series(head, name, known, gather)?,
+                        Some((_, series)) => Some(series),
+                        None => self.series(head, name, number, known, gather)?,
                     };
-                    gather.hold(series, time, value);
+                    if let Some(series) = series {
+                        gather.hold(series, time, value);
+                    }
                 }
             }
             place += 1;
@@ -254,18 +301,35 @@ impl LineReader<'_> {
         }
     }
 
-    /// The series of a field that was not where it was expected.
-    fn series(&mut self, head: &[u8], name: &[u8], known: &[Field], gather: &mut Gather<'_>) -> Result<SeriesId, Stop> {
-        let fresh = self.new.get(head).map_or(known, |fields| fields.as_slice());
-        if let Some(field) = fresh.iter().find(|field| &*field.name == name) {
-            return Ok(field.series);
+    /// The series of a field that was not where it was expected; `None` where it is new and over a budget.
+    fn series(
+        &mut self,
+        head: &[u8],
+        name: &[u8],
+        number: u64,
+        known: &Fields<'_>,
+        gather: &mut Gather<'_>,
+    ) -> Result<Option<SeriesId>, Stop> {
+        // Those of this very line among them.
+        let fresh = self.new.get(head).cloned().map(Fields::New);
+        let known = fresh.as_ref().unwrap_or(known);
+        let same = (0..).map_while(|place| known.at(place)).find(|(of, _)| *of == name);
+        if let Some((_, series)) = same {
+            return Ok(Some(series));
         }
         let def = self.define(head, name)?;
-        let series = gather.intake().intern(def)?;
-        let mut fields = fresh.to_vec();
-        fields.push(Field { name: name.into(), series });
+        let series = match gather.intake().intern(&def) {
+            Ok(series) => series,
+            Err(Refusal::Budget(budget)) => {
+                gather.faults.add(number, format_args!("the series {def} is new: {budget}"));
+                return Ok(None);
+            }
+            Err(refusal) => return Err(refusal.into()),
+        };
+        let mut fields = known.to_new();
+        fields.push(NewField { name: name.into(), series });
         self.new.insert(head.into(), Arc::new(fields));
-        Ok(series)
+        Ok(Some(series))
     }
 
     fn define(&self, head: &[u8], field: &[u8]) -> Result<SeriesDef, Stop> {
@@ -320,9 +384,10 @@ impl LineReader<'_> {
     }
 
     /// Lets other connections know the new heads.
-    fn share(self) {
+    fn share(&mut self) {
         if !self.new.is_empty() {
-            self.cache.heads.write().unwrap_or_else(PoisonError::into_inner).extend(self.new);
+            self.cache.heads.insert(self.new.iter().map(|(head, fields)| (&**head, fields.as_slice())));
+            self.new.clear();
         }
     }
 }

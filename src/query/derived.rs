@@ -11,6 +11,7 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
+use hashbrown::HashMap;
 
 use super::dimension::{Dimension, text_type};
 use super::stream::{BlockingPartition, plan};
@@ -63,7 +64,7 @@ fn fields(table: Table, dimension: &Dimension) -> Vec<Field> {
     }
     if stored.field_with_name("series").is_ok() {
         let taken: Vec<String> = fields.iter().map(|field| field.name().clone()).collect();
-        for label in dimension.label_fields(|_| true, true) {
+        for label in dimension.label_fields(None) {
             let clashes = taken.contains(label.name());
             let name = if clashes { format!("label_{}", label.name()) } else { label.name().clone() };
             fields.push(label.with_name(name));
@@ -115,11 +116,16 @@ fn column(rows: &RecordBatch, field: &Field, dimension: &Dimension) -> Result<Ar
     let series = |name: &str| -> Result<Vec<SeriesId>> {
         Ok(stored(name)?.as_primitive::<UInt32Type>().values().iter().map(|&id| SeriesId(id)).collect())
     };
+    // A series is named once, however many rows it has.
     let names = |ids: Vec<SeriesId>, of: &dyn Fn(SeriesId) -> String| -> ArrayRef {
-        Arc::new(StringArray::from_iter_values(ids.into_iter().map(of)))
+        let mut known: HashMap<SeriesId, String> = HashMap::new();
+        for &id in &ids {
+            known.entry(id).or_insert_with(|| of(id));
+        }
+        Arc::new(StringArray::from_iter_values(ids.iter().map(|id| &known[id])))
     };
-    let text = |id: SeriesId| dimension.def(id).to_string();
-    let metric = |id: SeriesId| dimension.def(id).metric.to_string();
+    let text = |id: SeriesId| dimension.registry().def(id).to_string();
+    let metric = |id: SeriesId| dimension.registry().metric(id);
     Ok(match field.name().as_str() {
         "series" => names(series("series")?, &text),
         "series_a" | "series_b" => names(series(field.name())?, &text),
@@ -148,7 +154,7 @@ fn column(rows: &RecordBatch, field: &Field, dimension: &Dimension) -> Result<Ar
             Some(column) => column.clone(),
             None => {
                 let label = name.strip_prefix("label_").filter(|label| rows.column_by_name(label).is_some());
-                let text = dimension.text(label.unwrap_or(name), series("series")?.into_iter());
+                let text = dimension.text(label.unwrap_or(name), &series("series")?);
                 Arc::new(DictionaryArray::<Int32Type>::try_new(Int32Array::from(text.keys), text.values)?)
             }
         },

@@ -18,6 +18,7 @@ use datafusion::scalar::ScalarValue;
 
 use super::samples::time_type;
 use super::stream::{BlockingPartition, plan};
+use crate::catalog::{Key, SeriesSet};
 use crate::model::{Kind, SeriesId, Span, Timestamp};
 use crate::stats::{Direction, Forecast, ForecastOptions, forecast, ladder_step, native_step, time_to_limit, to_grid};
 use crate::store::Snapshot;
@@ -200,20 +201,31 @@ impl TableProvider for ForecastTable {
 }
 
 fn matching(snapshot: &Snapshot, request: &Request) -> Result<Vec<SeriesId>> {
-    let defs = snapshot.registry().defs(0..snapshot.series_count());
+    let registry = snapshot.registry();
     let pattern = request.metric.contains('%');
-    let wanted = |metric: &str| if pattern { like(metric, &request.metric) } else { *metric == *request.metric };
-    let of_metric: Vec<_> = defs.iter().enumerate().filter(|(_, def)| wanted(&def.metric)).collect();
-    if of_metric.is_empty() && !pattern {
+    let metrics: Vec<u32> = if pattern {
+        let all = registry.all_values(Key::Metric);
+        all.filter(|(_, metric)| like(metric, &request.metric)).map(|(number, _)| number).collect()
+    } else {
+        registry.value(Key::Metric, &request.metric).into_iter().collect()
+    };
+    if metrics.is_empty() && !pattern {
         return Err(DataFusionError::Execution(format!(
-            "there is no metric `{}`: `SELECT DISTINCT metric FROM system.series` lists them",
+            "there is no metric `{}`: `SELECT metric FROM system.metrics` lists them",
             request.metric
         )));
     }
-    let wanted = of_metric
-        .into_iter()
-        .filter(|(_, def)| request.labels.iter().all(|(name, value)| def.labels.get(name) == Some(value)));
-    Ok(wanted.map(|(id, _)| SeriesId(id as u32)).collect())
+    let having = |key: Key<'_>, numbers: &[u32]| {
+        let mut set = SeriesSet::none(snapshot.series_count());
+        registry.select(key, numbers, &mut set);
+        set
+    };
+    let mut wanted = having(Key::Metric, &metrics);
+    for (name, value) in &request.labels {
+        let number = registry.value(Key::Label(name), value);
+        wanted.and(&having(Key::Label(name), number.as_slice()));
+    }
+    Ok(wanted.iter().collect())
 }
 
 /// SQL's LIKE, with `%` alone.

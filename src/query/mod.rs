@@ -6,6 +6,8 @@ mod engine;
 mod forecast;
 mod render;
 mod samples;
+mod selection;
+mod series;
 mod stream;
 mod system;
 mod tables;

@@ -49,9 +49,9 @@ impl SamplesTable {
         match metric {
             None => {
                 fields.push(Field::new("metric", text_type(), false));
-                fields.extend(dimension.label_fields(|_| true, true));
+                fields.extend(dimension.label_fields(None));
             }
-            Some(metric) => fields.extend(dimension.label_fields(|def| *def.metric == *metric, false)),
+            Some(metric) => fields.extend(dimension.label_fields(Some(metric))),
         }
         fields.push(Field::new("time", time_type(), false));
         fields.push(Field::new("value", DataType::Float64, false));
@@ -173,7 +173,7 @@ impl SamplesTable {
         let column = |field: &Arc<Field>| match field.name().as_str() {
             "time" => Column::Time,
             "value" => Column::Value,
-            name => Column::Text(self.dimension.text(name, series.iter().copied())),
+            name => Column::Text(self.dimension.text(name, series)),
         };
         let columns: Arc<Vec<Column>> = Arc::new(schema.fields().iter().map(column).collect());
         let (snapshot, series, schema) = (self.snapshot.clone(), series.to_vec(), schema.clone());

@@ -1,20 +1,21 @@
-//! Tables about the store itself: `system.series`, `system.segments`, `system.losses`, `system.memory`, and those that others add.
+//! Tables about the store itself: `system.series`, `.labels`, `.metrics`, `.segments`, `.losses`, `.memory`, and those
+//! that others add. What `labels` and `metrics` say is counted as series come: they answer at once, however many there are.
 
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, StringArray, TimestampNanosecondArray, UInt32Array, UInt64Array};
+use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, TimestampNanosecondArray, UInt64Array};
 use arrow::error::ArrowError;
 use async_trait::async_trait;
 use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::datasource::MemTable;
 use datafusion::error::{DataFusionError, Result};
 
-use crate::catalog::Loss;
-use crate::model::{SeriesDef, SeriesId, Timestamp};
+use super::series::SeriesTable;
+use crate::catalog::{LabelStats, Loss, MetricStats};
 use crate::store::{Snapshot, StoreStats};
 
-const OWN: [&str; 4] = ["series", "segments", "losses", "memory"];
+const OWN: [&str; 6] = ["series", "labels", "metrics", "segments", "losses", "memory"];
 
 /// A table `system.NAME` whose rows somebody else knows.
 #[derive(Clone)]
@@ -50,7 +51,8 @@ impl SystemTables {
 
     fn rows(&self, name: &str) -> Result<Option<RecordBatch>> {
         Ok(Some(match name {
-            "series" => self.series()?,
+            "labels" => self.labels()?,
+            "metrics" => self.metrics()?,
             "segments" => self.segments()?,
             "losses" => loss_rows(&self.losses)?,
             "memory" => self.memory()?,
@@ -61,26 +63,45 @@ impl SystemTables {
         }))
     }
 
-    fn series(&self) -> Result<RecordBatch> {
-        let count = self.snapshot.series_count();
-        let defs = self.snapshot.registry().defs(0..count);
-        let text = |of: &dyn Fn(&SeriesDef) -> String| -> ArrayRef {
-            Arc::new(StringArray::from_iter_values(defs.iter().map(|def| of(def))))
+    fn labels(&self) -> Result<RecordBatch> {
+        let all = self.snapshot.registry().len().max(1) as f64;
+        let labels = self.snapshot.registry().label_stats();
+        let text = |of: fn(&LabelStats) -> &str| -> ArrayRef {
+            Arc::new(StringArray::from_iter_values(labels.iter().map(of)))
         };
-        let ranges: Vec<_> = (0..count as u32).map(|id| self.snapshot.time_range(SeriesId(id))).collect();
-        let times = |of: fn(&(Timestamp, Timestamp)) -> Timestamp| -> ArrayRef {
-            let times = ranges.iter().map(|range| range.as_ref().map(|range| of(range).nanos()));
-            Arc::new(times.collect::<TimestampNanosecondArray>().with_timezone("UTC"))
-        };
+        let number =
+            |of: fn(&LabelStats) -> u64| -> ArrayRef { Arc::new(UInt64Array::from_iter_values(labels.iter().map(of))) };
+        let share: ArrayRef =
+            Arc::new(Float64Array::from_iter_values(labels.iter().map(|label| label.series as f64 / all)));
         Ok(RecordBatch::try_from_iter([
-            ("number", Arc::new(UInt32Array::from_iter_values(0..count as u32)) as ArrayRef),
-            ("series", text(&|def| def.to_string())),
-            ("metric", text(&|def| def.metric.to_string())),
-            ("kind", text(&|def| def.kind.name().to_owned())),
-            ("unit", text(&|def| def.unit.to_string())),
-            ("help", text(&|def| def.help.to_string())),
-            ("first", times(|range| range.0)),
-            ("last", times(|range| range.1)),
+            ("label", text(|label| &label.label)),
+            ("values", number(|label| label.values)),
+            ("series", number(|label| label.series)),
+            ("share", share),
+            ("metric", text(|label| &label.metric)),
+            ("metric_values", number(|label| label.metric_values)),
+            ("example", text(|label| &label.example)),
+        ])?)
+    }
+
+    fn metrics(&self) -> Result<RecordBatch> {
+        let all = self.snapshot.registry().len().max(1) as f64;
+        let metrics = self.snapshot.registry().metric_stats();
+        let text = |of: &dyn Fn(&MetricStats) -> String| -> ArrayRef {
+            Arc::new(StringArray::from_iter_values(metrics.iter().map(of)))
+        };
+        let series: ArrayRef = Arc::new(UInt64Array::from_iter_values(metrics.iter().map(|metric| metric.series)));
+        let share: ArrayRef =
+            Arc::new(Float64Array::from_iter_values(metrics.iter().map(|metric| metric.series as f64 / all)));
+        Ok(RecordBatch::try_from_iter([
+            ("metric", text(&|metric| metric.metric.clone())),
+            ("series", series),
+            ("share", share),
+            ("labels", text(&|metric| metric.labels.join(","))),
+            ("kind", text(&|metric| metric.kind.name().to_owned())),
+            ("unit", text(&|metric| metric.unit.clone())),
+            ("help", text(&|metric| metric.help.clone())),
+            ("example", text(&|metric| metric.example.clone())),
         ])?)
     }
 
@@ -108,7 +129,11 @@ impl SystemTables {
     }
 
     fn memory(&self) -> Result<RecordBatch> {
-        let shares = [("head and segment indexes", self.stats.memory_bytes), ("log on disk", self.stats.wal_bytes)];
+        let shares = [
+            ("head and segment indexes", self.stats.memory_bytes),
+            ("series and labels", self.stats.series_bytes),
+            ("log on disk", self.stats.wal_bytes),
+        ];
         let names: ArrayRef = Arc::new(StringArray::from_iter_values(shares.iter().map(|share| share.0)));
         let bytes: ArrayRef = Arc::new(UInt64Array::from_iter_values(shares.iter().map(|share| share.1)));
         Ok(RecordBatch::try_from_iter([("share", names), ("bytes", bytes)])?)
@@ -142,6 +167,9 @@ impl SchemaProvider for SystemTables {
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
+        if name == "series" {
+            return Ok(Some(Arc::new(SeriesTable::new(self.snapshot.clone()))));
+        }
         let Some(batch) = self.rows(name)? else { return Ok(None) };
         Ok(Some(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?)))
     }

@@ -1,6 +1,5 @@
 //! Which tables there are: `metrics`, the derived ones, one a metric, one a measurement.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -31,7 +30,7 @@ impl fmt::Debug for Tables {
 
 impl Tables {
     pub fn new(snapshot: Snapshot) -> Self {
-        let dimension = Arc::new(Dimension::new(snapshot.registry().defs(0..snapshot.series_count())));
+        let dimension = Arc::new(Dimension::new(snapshot.registry().clone(), snapshot.series_count()));
         Tables { snapshot, dimension, context: OnceLock::new() }
     }
 
@@ -42,8 +41,9 @@ impl Tables {
 
     /// The fields of a measurement as columns, aligned on labels and time.
     async fn measurement(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        let (fields, labels) = self.dimension.measurement(name);
-        let Some(context) = self.context.get().filter(|_| !fields.is_empty()) else { return Ok(None) };
+        let (Some(context), Some((fields, labels))) = (self.context.get(), self.dimension.measurement(name)) else {
+            return Ok(None);
+        };
         let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
         let text = |name: &str| format!("'{}'", name.replace('\'', "''"));
         let labels: Vec<String> = labels.iter().map(|label| quoted(label)).collect();
@@ -66,8 +66,7 @@ impl SchemaProvider for Tables {
     fn table_names(&self) -> Vec<String> {
         let mut names: Vec<String> = vec!["metrics".into()];
         names.extend(Table::ALL.iter().map(|table| table.name().to_owned()));
-        let metrics: BTreeSet<String> = self.dimension.metrics().map(str::to_owned).collect();
-        names.extend(metrics);
+        names.extend(self.dimension.metrics());
         names
     }
 
@@ -81,7 +80,7 @@ impl SchemaProvider for Tables {
         if let Some(table) = Table::of_name(name) {
             return Ok(Some(Arc::new(DerivedTable::new(self.snapshot.clone(), self.dimension.clone(), table))));
         }
-        if self.dimension.metrics().any(|metric| metric == name) {
+        if self.dimension.has_metric(name) {
             return Ok(Some(samples(Some(name))));
         }
         self.measurement(name).await
@@ -90,7 +89,7 @@ impl SchemaProvider for Tables {
     fn table_exist(&self, name: &str) -> bool {
         name == "metrics"
             || Table::of_name(name).is_some()
-            || self.dimension.metrics().any(|metric| metric == name)
-            || !self.dimension.measurement(name).0.is_empty()
+            || self.dimension.has_metric(name)
+            || self.dimension.measurement(name).is_some()
     }
 }

@@ -54,6 +54,9 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     metric("series", "gauge", "Series known.", &one(stats.series as f64));
     metric("head_samples", "gauge", "Samples in memory.", &one(stats.samples_in_memory as f64));
     metric("memory_bytes", "gauge", "Memory of head and segment indexes.", &one(stats.memory_bytes as f64));
+    metric("series_bytes", "gauge", "Memory of the series and their labels.", &one(stats.series_bytes as f64));
+    let known = app.lines.bytes() + app.known.bytes();
+    metric("ingest_known_bytes", "gauge", "Memory of names as clients write them.", &one(known as f64));
     metric("wal_bytes", "gauge", "Size of the log being written.", &one(stats.wal_bytes as f64));
     metric("losses", "gauge", "Rows of system.losses.", &one(stats.losses as f64));
     let tables = |of: fn(&crate::query::TableStats) -> u64| -> Vec<(String, f64)> {
@@ -63,6 +66,18 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     metric("table_rows", "gauge", "Rows at rest.", &tables(|table| table.rows));
     metric("table_files", "gauge", "Files at rest.", &tables(|table| table.files));
     metric("table_bytes", "gauge", "Bytes at rest.", &tables(|table| table.bytes));
+    let sources = app.sources.stats();
+    let of_source = |of: fn(&crate::flow::SourceStats) -> u64| -> Vec<(String, f64)> {
+        sources.iter().map(|source| (format!("{{source=\"{}\"}}", source.source), of(source) as f64)).collect()
+    };
+    metric("source_samples_total", "counter", "Samples acknowledged.", &of_source(|source| source.samples));
+    metric("source_series_total", "counter", "Series that came first from it.", &of_source(|source| source.series));
+    metric("source_series_day", "gauge", "Those of 24 hours.", &of_source(|source| source.series_of_day));
+    metric("source_series_budget", "gauge", "Series it may bring in 24 hours.", &of_source(|source| source.budget));
+    let refused = of_source(|source| source.refused_samples);
+    metric("source_refused_samples_total", "counter", "Samples of new series beyond a budget.", &refused);
+    let refused = of_source(|source| source.refused_series);
+    metric("source_refused_series", "gauge", "Different series they were of, estimated.", &refused);
     let stages = (app.stages)();
     let of_stage = |of: fn(&crate::flow::StageStats) -> f64| -> Vec<(String, f64)> {
         let labels = |stage: &crate::flow::StageStats| {

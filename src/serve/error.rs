@@ -54,7 +54,7 @@ impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         let retry_after_s = match &refusal {
             Refusal::Behind { retry_after, .. } => Some(retry_after.as_secs().max(1)),
-            Refusal::Closed { .. } => None,
+            Refusal::Closed { .. } | Refusal::Budget(_) => None,
         };
         ApiError { retry_after_s, ..ApiError::new(StatusCode::SERVICE_UNAVAILABLE, refusal.to_string()) }
     }

@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use super::error::ApiError;
 use super::state::{App, Limits, LineCaches, Meters, mib};
 use super::{about, ops, sql, write};
-use crate::flow::{Intake, StageStats};
+use crate::flow::{Sources, StageStats};
 use crate::model::Timestamp;
 use crate::query::Engine;
 
@@ -22,7 +22,8 @@ const BODIES_AT_ONCE: u32 = 2;
 
 /// What the server is made of.
 pub struct ServerParts {
-    pub intake: Arc<dyn Intake>,
+    /// The ways in.
+    pub sources: Arc<dyn Sources>,
     pub engine: Arc<Engine>,
     pub limits: Limits,
     pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
@@ -41,13 +42,14 @@ impl Server {
         let listener = TcpListener::bind(address).await?;
         let room_mib = mib(parts.limits.body).saturating_mul(BODIES_AT_ONCE);
         let app = Arc::new(App {
-            intake: parts.intake,
+            sources: parts.sources,
             engine: parts.engine,
             limits: parts.limits,
             now: parts.now,
             stages: parts.stages,
             meters: Meters::default(),
             lines: LineCaches::default(),
+            known: Arc::default(),
             room: Arc::new(Semaphore::new(room_mib as usize)),
             room_mib,
         });
@@ -78,7 +80,9 @@ impl Server {
 
     /// Serves until `stop` is done, then finishes the requests under way.
     pub async fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
-        axum::serve(self.listener, self.router).with_graceful_shutdown(stop).await
+        // Handlers ask who is there: each client has a budget.
+        let service = self.router.into_make_service_with_connect_info::<SocketAddr>();
+        axum::serve(self.listener, service).with_graceful_shutdown(stop).await
     }
 }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use crate::flow::{Intake, StageStats};
+use crate::flow::{Sources, StageStats};
+use crate::ingest::Known;
 use crate::ingest::line_protocol::LineCache;
 use crate::model::Timestamp;
 use crate::query::Engine;
@@ -39,17 +40,22 @@ pub struct Limits {
 
 /// What handlers share.
 pub(super) struct App {
-    pub intake: Arc<dyn Intake>,
+    pub sources: Arc<dyn Sources>,
     pub engine: Arc<Engine>,
     pub limits: Limits,
     pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     pub stages: Arc<dyn Fn() -> Vec<StageStats> + Send + Sync>,
     pub meters: Meters,
     pub lines: LineCaches,
+    /// Series of the other formats.
+    pub known: Arc<Known>,
     /// Mebibytes of bodies that may be in memory at once.
     pub room: Arc<Semaphore>,
     pub room_mib: u32,
 }
+
+/// Databases whose lines are known; at one more all are forgotten, and learnt anew as they come.
+const DATABASES_MAX: usize = 256;
 
 /// Line caches by database: a database is a label of its series.
 #[derive(Default)]
@@ -63,9 +69,18 @@ impl LineCaches {
         if let Some(cache) = caches.get(database) {
             return cache.clone();
         }
+        if caches.len() >= DATABASES_MAX {
+            caches.clear();
+        }
         let labels = if database.is_empty() { Vec::new() } else { vec![("db".to_owned(), database.to_owned())] };
         let cache = Arc::new(LineCache::with_labels(labels));
         caches.insert(database.to_owned(), cache.clone());
         cache
+    }
+
+    /// Bytes of memory of all.
+    pub fn bytes(&self) -> usize {
+        let caches = self.by_database.lock().unwrap_or_else(PoisonError::into_inner);
+        caches.values().map(|cache| cache.heads().bytes()).sum()
     }
 }

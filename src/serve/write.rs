@@ -1,10 +1,11 @@
 //! `POST /write` and its relatives: line protocol, and performance events as JSON.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{Query, State};
+use axum::extract::{ConnectInfo, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -25,6 +26,7 @@ pub(super) struct WriteQuery {
 pub(super) async fn lines(
     State(app): State<Arc<App>>,
     Query(query): Query<WriteQuery>,
+    ConnectInfo(client): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
     content: Body,
 ) -> Result<Response, ApiError> {
@@ -36,9 +38,10 @@ pub(super) async fn lines(
         })?,
     };
     let cache = app.lines.of(query.db.as_deref().unwrap_or(""));
+    let intake = app.sources.source(&source(&headers, client));
     off_thread(&app, headers, content, move |app, text| {
         let now = (app.now)();
-        let mut gather = Gather::new(&*app.intake, bounds(app));
+        let mut gather = Gather::new(&*intake, bounds(app));
         let read = read_lines(&text, 1, LineOptions { precision, now }, &cache, &mut gather);
         let flushed = read.and_then(|report| gather.flush().map(|()| report));
         app.meters.samples.fetch_add(gather.accepted(), Ordering::Relaxed);
@@ -52,11 +55,14 @@ pub(super) async fn lines(
 
 pub(super) async fn performance(
     State(app): State<Arc<App>>,
+    ConnectInfo(client): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
     content: Body,
 ) -> Result<Response, ApiError> {
-    off_thread(&app, headers, content, |app, text| {
-        let mut gather = Gather::new(&*app.intake, bounds(app));
+    let intake = app.sources.source(&source(&headers, client));
+    off_thread(&app, headers, content, move |app, text| {
+        app.known.age((app.now)());
+        let mut gather = Gather::sharing(&*intake, bounds(app), app.known.clone());
         let read = read_performance(&text, (app.now)(), &mut gather);
         read.map_err(|error| match error {
             ReadError::Refused(refusal) => refusal.into(),
@@ -67,6 +73,14 @@ pub(super) async fn performance(
         finish(app, gather)
     })
     .await
+}
+
+/// Header in which a client names itself; without it, it is known by its address.
+const SOURCE: &str = "x-plimsoll-source";
+
+fn source(headers: &HeaderMap, client: SocketAddr) -> String {
+    let named = headers.get(SOURCE).and_then(|name| name.to_str().ok()).filter(|name| !name.trim().is_empty());
+    named.map_or_else(|| client.ip().to_canonical().to_string(), str::to_owned)
 }
 
 fn bounds(app: &App) -> TimeBounds {

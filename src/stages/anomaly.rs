@@ -103,7 +103,7 @@ impl Anomaly {
         }
         let slot = &mut self.watches[series.index()];
         let watch = slot.get_or_insert_with(|| {
-            let kind = self.store.upgrade().map(|store| store.registry().def(series).kind);
+            let kind = self.store.upgrade().map(|store| store.registry().kind(series));
             Box::new(Watch {
                 usual: RollingZ::new(self.spec.window),
                 last: None,

@@ -1,9 +1,15 @@
-//! The door: samples that come in go to the store and so to the pipelines, or are refused while those are behind.
+//! The doors: samples that come in go to the store and so to the pipelines, or are refused while those are behind. Each
+//! source has a door of its own, and a budget of new series.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::hash::BuildHasher;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::flow::{Intake, Refusal};
+use foldhash::quality::FixedState;
+
+use super::budget::{Account, BudgetSpec};
+use crate::flow::{Budget, Intake, Refusal, SourceStats, Sources};
 use crate::model::{Batch, SeriesDef, SeriesId};
 use crate::store::{Store, StoreError};
 
@@ -11,20 +17,83 @@ use crate::store::{Store, StoreError};
 const LOOK: Duration = Duration::from_millis(5);
 const LOOKS: u32 = 600;
 
-/// The [`Intake`] of a store with its pipelines.
-pub struct Door {
+/// Sources with an account of their own; those that come later share one.
+const SOURCES_MAX: usize = 1000;
+const OTHERS: &str = "others";
+/// Letters of a source's name that are kept.
+const NAME_MAX: usize = 100;
+
+/// The doors of a store with its pipelines, one a source.
+pub struct Doors {
     store: Arc<Store>,
+    spec: BudgetSpec,
+    by_source: Mutex<BTreeMap<String, Arc<Door>>>,
+}
+
+/// The [`Intake`] of one source.
+struct Door {
+    store: Arc<Store>,
+    spec: BudgetSpec,
+    account: Account,
+}
+
+impl Doors {
+    pub fn new(store: Arc<Store>, spec: BudgetSpec) -> Self {
+        Doors { store, spec, by_source: Mutex::default() }
+    }
+}
+
+impl Sources for Doors {
+    fn source(&self, name: &str) -> Arc<dyn Intake> {
+        let mut doors = self.by_source.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = plain(name);
+        let name = if doors.contains_key(&name) || doors.len() < SOURCES_MAX { name } else { OTHERS.to_owned() };
+        let made = || Door { store: self.store.clone(), spec: self.spec, account: Account::new(&name) };
+        doors.entry(name.clone()).or_insert_with(|| Arc::new(made())).clone()
+    }
+
+    fn stats(&self) -> Vec<SourceStats> {
+        let now = self.store.world().clock.now();
+        let doors = self.by_source.lock().unwrap_or_else(PoisonError::into_inner);
+        doors.values().map(|door| door.account.stats(now, self.spec.series_per_source)).collect()
+    }
+}
+
+/// A name that can stand in a label and a table: a client may have chosen it.
+fn plain(name: &str) -> String {
+    let kept = |letter: &char| !letter.is_control() && !matches!(letter, '"' | '\\');
+    let name: String = name.trim().chars().filter(kept).take(NAME_MAX).collect();
+    if name.is_empty() { "unknown".to_owned() } else { name }
 }
 
 impl Door {
-    pub fn new(store: Arc<Store>) -> Self {
-        Door { store }
+    /// Makes room for a series that is new.
+    fn admit(&self) -> Result<(), Budget> {
+        let series_max = self.spec.series_max;
+        if self.store.registry().len() as u64 >= series_max {
+            return Err(Budget::OfStore { series: series_max });
+        }
+        let series = self.spec.series_per_source;
+        let source = || Budget::OfSource { source: self.account.name.clone(), series };
+        self.account.take(self.store.world().clock.now(), series).then_some(()).ok_or_else(source)
     }
 }
 
 impl Intake for Door {
-    fn intern(&self, def: SeriesDef) -> Result<SeriesId, Refusal> {
-        Ok(self.store.registry().intern(def))
+    fn intern(&self, def: &SeriesDef) -> Result<SeriesId, Refusal> {
+        let registry = self.store.registry();
+        if let Some(id) = registry.find(def) {
+            return Ok(id);
+        }
+        self.admit().map_err(|budget| {
+            self.account.refuse(def, FixedState::default().hash_one((&def.metric, &def.labels)));
+            Refusal::Budget(budget)
+        })?;
+        let (id, is_new) = registry.intern_new(def);
+        if !is_new {
+            self.account.give_back();
+        }
+        Ok(id)
     }
 
     fn accept(&self, batch: Batch) -> Result<(), Refusal> {
@@ -36,11 +105,14 @@ impl Intake for Door {
             }
             std::thread::sleep(LOOK);
         }
+        let samples = batch.len() as u64;
         self.store.append(batch).map_err(|error| Refusal::Closed {
             reason: match error {
                 StoreError::Closed { reason } => reason,
                 other => other.to_string(),
             },
-        })
+        })?;
+        self.account.add_samples(samples);
+        Ok(())
     }
 }

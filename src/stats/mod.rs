@@ -2,6 +2,7 @@
 
 mod backtest;
 mod correlation;
+mod distinct;
 mod forecast;
 mod limit;
 mod models;
@@ -12,6 +13,7 @@ mod seasons;
 mod sketch;
 
 pub use correlation::{Pair, lag_of_best, normalize, p_value, pairs_above, pearson, spearman};
+pub use distinct::Distinct;
 pub use forecast::{Forecast, ForecastError, ForecastOptions, forecast};
 pub use limit::{Direction, Eta, time_to_limit};
 pub use resample::{ladder_step, native_step, to_grid};

@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::StoreError;
-use super::head::keep_last_of_each_time;
+use super::points::merge;
 use super::segment::{Cursor, IndexEntry, Segment, SegmentWriter};
 use crate::catalog::{Registry, SegmentRecord, TableName};
-use crate::model::{Sample, SeriesId, Span, Timestamp};
+use crate::model::{SeriesId, Span, Timestamp};
 
 /// Neighbours of like size that make a merge worth its while.
 const FAN_IN: usize = 4;
@@ -19,6 +19,9 @@ const FAN_IN: usize = 4;
 const ALIKE: u64 = 4;
 /// Files smaller than this are all alike.
 const SMALL: u64 = 256 << 10;
+
+/// Rows of a segment at most: its index counts them in 32 bits.
+const ROWS_MAX: u64 = u32::MAX as u64;
 
 /// How eagerly to merge.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,40 +54,18 @@ fn neighbours(month: &[&SegmentRecord], appetite: Appetite, bytes_max: u64) -> O
 }
 
 fn run_from<'a>(month: &'a [&'a SegmentRecord], appetite: Appetite, bytes_max: u64) -> &'a [&'a SegmentRecord] {
-    let (mut smallest, mut largest, mut total) = (u64::MAX, 0, 0);
+    let (mut smallest, mut largest, mut total, mut rows) = (u64::MAX, 0, 0, 0);
     let taken = month
         .iter()
         .take_while(|record| {
             let size = record.bytes.max(SMALL);
             (smallest, largest, total) = (smallest.min(size), largest.max(size), total + record.bytes);
             let alike = appetite == Appetite::Everything || largest <= smallest.saturating_mul(ALIKE);
-            alike && total <= bytes_max
+            rows += record.rows;
+            alike && total <= bytes_max && rows <= ROWS_MAX
         })
         .count();
     &month[..taken]
-}
-
-/// The samples of the inputs as one sequence by time; of several at one time those of the later part stay.
-pub(super) fn merge(mut parts: Vec<Vec<Sample>>) -> Vec<Sample> {
-    parts.retain(|part| !part.is_empty());
-    match parts.len() {
-        0 => return Vec::new(),
-        1 => return parts.swap_remove(0),
-        _ => {}
-    }
-    let disjoint = |parts: &[Vec<Sample>]| {
-        parts.windows(2).all(|pair| match (pair[0].last(), pair[1].first()) {
-            (Some(before), Some(after)) => before.time < after.time,
-            _ => true,
-        })
-    };
-    let in_order = disjoint(&parts);
-    let mut all = parts.concat();
-    if !in_order {
-        all.sort_by_key(|sample| sample.time);
-        keep_last_of_each_time(&mut all);
-    }
-    all
 }
 
 /// Writes what the inputs (in the order of their flushes) hold of `kept` to `writer`, each series merged.
@@ -98,21 +79,17 @@ pub(super) fn run(
         inputs.iter().flat_map(|segment| segment.entries().iter().map(|entry| entry.series)).collect();
     series.sort_unstable();
     series.dedup();
-    let mut by_metric: Vec<_> = series.into_iter().map(|id| (registry.def(id), id)).collect();
-    by_metric.sort_unstable_by(|a, b| (&a.0.metric, a.1).cmp(&(&b.0.metric, b.1)));
 
     let mut cursors: Vec<Cursor> = inputs.iter().cloned().map(Cursor::new).collect();
-    for (def, id) in by_metric {
+    for (metric, id) in registry.file_order(series) {
         let mut parts = Vec::with_capacity(cursors.len());
         for cursor in &mut cursors {
             let entry: Option<IndexEntry> = cursor.segment().entry(id).copied();
             if let Some(entry) = entry {
-                let mut samples = Vec::with_capacity(entry.rows as usize);
-                cursor.read(&entry, kept, &mut samples)?;
-                parts.push(samples);
+                parts.push(cursor.read(&entry, kept)?);
             }
         }
-        writer.add(&def.metric, id, &merge(parts))?;
+        writer.add(&metric, id, merge(parts))?;
     }
     Ok(())
 }
@@ -169,14 +146,5 @@ mod tests {
     fn months_are_never_merged() {
         let records: Vec<_> = (0..8).map(|n| record(n, n as u32 + 1, MB)).collect();
         assert_eq!(choose(&records, Appetite::Everything, 512 * MB), None);
-    }
-
-    #[test]
-    fn later_parts_win() {
-        let part = |samples: &[(i64, f64)]| -> Vec<Sample> {
-            samples.iter().map(|&(t, value)| Sample { time: Timestamp::from_nanos(t), value }).collect()
-        };
-        let merged = merge(vec![part(&[(1, 1.0), (5, 1.0)]), part(&[(2, 2.0), (5, 2.0)]), part(&[(1, 3.0)])]);
-        assert_eq!(merged, part(&[(1, 3.0), (2, 2.0), (5, 2.0)]));
     }
 }

@@ -84,6 +84,8 @@ pub struct StoreStats {
     pub samples_at_rest: u64,
     pub samples_in_memory: u64,
     pub memory_bytes: u64,
+    /// Memory of the series: what they are named, and the lists that find them.
+    pub series_bytes: u64,
     pub wal_bytes: u64,
     pub tables: BTreeMap<String, TableStats>,
     /// Rows of `system.losses`.
@@ -278,6 +280,7 @@ impl Store {
             stats.memory_bytes += head.bytes() as u64;
         }
         stats.memory_bytes += view.segments.iter().map(|segment| segment.index_bytes() as u64).sum::<u64>();
+        stats.series_bytes = self.registry().bytes() as u64;
         stats.wal_bytes = self.writer().wal.len();
         stats.losses = self.losses().len() as u64;
         stats.degraded = self.degraded();

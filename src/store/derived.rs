@@ -1,5 +1,6 @@
 //! Tables that stages write, and the dimension `series`: rows in memory, Parquet files at rest, the last word wins.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,10 +22,10 @@ use parquet::schema::types::ColumnPath;
 
 use super::StoreError;
 use super::error::DiskContext;
-use super::file::{FileSink, tail_is_whole};
+use super::file::{FileSink, read_tail_of};
 use super::label::NewFile;
 use super::segment::SegmentStats;
-use crate::catalog::SegmentRecord;
+use crate::catalog::{Registry, SegmentRecord};
 use crate::model::{Kind, Labels, SeriesDef, Table};
 use crate::world::Disk;
 
@@ -137,7 +138,7 @@ pub(super) fn check_file(disk: &dyn Disk, dir: &Path, record: &SegmentRecord) ->
         let reason = format!("it has {} bytes, the catalog says {}", file.len(), record.bytes);
         return Err(StoreError::Damaged { path, reason });
     }
-    if !tail_is_whole(&*file, record).at("read", &path)? {
+    if read_tail_of(&*file, record).at("read", &path)?.is_none() {
         return Err(StoreError::Damaged { path, reason: "its footer is not what was written".into() });
     }
     Ok(())
@@ -173,12 +174,16 @@ fn series_schema() -> SchemaRef {
     ]))
 }
 
-/// The rows of the dimension for the series numbered from `first` on.
-pub(super) fn series_rows(first: usize, defs: &[Arc<SeriesDef>]) -> Result<RecordBatch, StoreError> {
+/// Definitions made anew at once.
+const DEFS_AT_ONCE: usize = 4096;
+
+/// The rows of the dimension for the series with the numbers `ids`.
+pub(super) fn series_rows(registry: &Registry, ids: Range<usize>) -> Result<RecordBatch, StoreError> {
     let names = MapFieldNames { entry: "entries".into(), key: "key".into(), value: "value".into() };
     let mut labels = MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new());
     let mut texts: [StringDictionaryBuilder<Int32Type>; 5] = std::array::from_fn(|_| StringDictionaryBuilder::new());
-    for def in defs {
+    let stretches = ids.clone().step_by(DEFS_AT_ONCE).map(|first| first..ids.end.min(first + DEFS_AT_ONCE));
+    for def in stretches.flat_map(|stretch| registry.defs(stretch)) {
         for (name, value) in def.labels.iter() {
             labels.keys().append_value(name);
             labels.values().append_value(value);
@@ -188,7 +193,7 @@ pub(super) fn series_rows(first: usize, defs: &[Arc<SeriesDef>]) -> Result<Recor
         of_def.into_iter().zip(&mut texts).for_each(|(text, builder)| builder.append_value(text));
     }
     let [mut metric, mut kind, mut unit, mut help, mut measurement] = texts;
-    let numbers = UInt32Array::from_iter_values(first as u32..(first + defs.len()) as u32);
+    let numbers = UInt32Array::from_iter_values(ids.start as u32..ids.end as u32);
     let columns: Vec<ArrayRef> = vec![
         Arc::new(numbers),
         Arc::new(metric.finish()),

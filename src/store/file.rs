@@ -70,13 +70,13 @@ impl Write for FileSink {
     }
 }
 
-/// Whether a file's end, by which it is opened, is what was written. Its length must be right.
-pub(super) fn tail_is_whole(file: &dyn FileRead, record: &SegmentRecord) -> io::Result<bool> {
+/// A file's end, by which it is opened; `None` where it is not what was written. The file's length must be right.
+pub(super) fn read_tail_of(file: &dyn FileRead, record: &SegmentRecord) -> io::Result<Option<Vec<u8>>> {
     let (from, digest) = record.tail;
     let len = usize::try_from(record.bytes.saturating_sub(from)).map_err(io::Error::other)?;
     let mut bytes = vec![0; len];
     file.read_exact_at(from, &mut bytes)?;
-    Ok(crc32c::crc32c(&bytes) == digest)
+    Ok((crc32c::crc32c(&bytes) == digest).then_some(bytes))
 }
 
 /// A file as the parquet crate reads it.

@@ -11,14 +11,16 @@ use super::core::unpoisoned;
 use super::derived::{latest, series_rows, write_rows};
 use super::error::DiskContext;
 use super::file::Written;
-use super::head::{Column, Head};
+use super::head::Head;
 use super::label::{Label, NewFile};
-use super::segment::{Segment, SegmentStats, SegmentWriter, TimeUnit};
+use super::points::Points;
+use super::scale::TimeUnit;
+use super::segment::{Segment, SegmentStats, SegmentWriter};
 use super::table_file::TableFile;
 use super::wal::{WalWriter, wal_files};
 use super::{Store, StoreError};
 use crate::catalog::{Commit, SegmentRecord, TableName};
-use crate::model::{Sample, Span, Table, Timestamp};
+use crate::model::{Span, Table, Timestamp};
 
 /// A head taken out of the stream of writes, and the state of the stages at that place.
 struct Cut {
@@ -175,32 +177,23 @@ impl Store {
     /// One segment for each month that the head touches.
     fn write_head(&self, head: &Head, flush: u64) -> Result<Vec<SegmentRecord>, StoreError> {
         let Some((first, last)) = head.time_range() else { return Ok(Vec::new()) };
-        let mut series: Vec<_> = head.filled().map(|(id, column)| (self.registry().def(id), id, column)).collect();
-        series.sort_unstable_by(|a, b| (&a.0.metric, a.1).cmp(&(&b.0.metric, b.1)));
-
-        if first.month() == last.month() {
-            let unit = series.iter().fold(TimeUnit::Millis, |unit, (_, _, column)| unit.fit(column.samples()));
-            return Ok(vec![self.write_samples(&first.month(), unit, flush, |writer| {
-                let all = |column: &Column| column.sorted(usize::MAX, Span::ALL);
-                series.iter().try_for_each(|(def, id, column)| writer.add(&def.metric, *id, &all(column)))
-            })?]);
-        }
-        let mut months: BTreeMap<String, Vec<(usize, Vec<Sample>)>> = BTreeMap::new();
-        for (place, (_, _, column)) in series.iter().enumerate() {
-            for (month, samples) in by_month(column.sorted(usize::MAX, Span::ALL)) {
-                months.entry(month).or_default().push((place, samples));
-            }
-        }
-        let write = |(month, parts): (String, Vec<(usize, Vec<Sample>)>)| {
-            let unit = parts.iter().fold(TimeUnit::Millis, |unit, (_, samples)| unit.fit(samples));
-            self.write_samples(&month, unit, flush, |writer| {
-                parts.iter().try_for_each(|(place, samples)| {
-                    let (def, id, _) = &series[*place];
-                    writer.add(&def.metric, *id, samples)
+        let series = self.registry().file_order(head.filled());
+        let write = |(month, span): (String, Span)| {
+            self.write_samples(&month, head.unit(), flush, |writer| {
+                series.iter().try_for_each(|(metric, id)| {
+                    let touches = head.series_range(*id).is_some_and(|(first, last)| span.touches(first, last));
+                    let points = if touches { head.points(*id, u32::MAX, span) } else { Points::default() };
+                    writer.add(metric, *id, points)
                 })
             })
         };
-        months.into_iter().map(write).collect()
+        let records = months(first, last).into_iter().map(write).collect::<Result<Vec<_>, _>>()?;
+        let (written, empty): (Vec<_>, Vec<_>) = records.into_iter().partition(|record| record.rows > 0);
+        for record in empty {
+            let path = self.dir.join(&record.path);
+            self.world.disk.remove(&path).at("remove", &path)?;
+        }
+        Ok(written)
     }
 
     pub(super) fn write_samples(
@@ -224,7 +217,7 @@ impl Store {
         if from == to {
             return Ok(None);
         }
-        let batch = series_rows(from, &self.registry().defs(from..to))?;
+        let batch = series_rows(self.registry(), from..to)?;
         self.write_table(TableName::Series, &batch, flush).map(Some)
     }
 
@@ -287,21 +280,24 @@ impl Store {
     }
 }
 
-fn by_month(samples: Vec<Sample>) -> Vec<(String, Vec<Sample>)> {
-    let mut months: Vec<(String, Vec<Sample>)> = Vec::new();
-    let mut day = None;
-    for sample in samples {
-        let of_sample = sample.time.floor(86_400_000_000_000);
-        if day != Some(of_sample) {
-            day = Some(of_sample);
-            let month = of_sample.max(Timestamp::from_nanos(0)).month();
-            if months.last().is_none_or(|(last, _)| *last != month) {
-                months.push((month, Vec::new()));
-            }
+/// The months from that of `first` to that of `last`, each with its span. What is older than 1970 is in its January.
+fn months(first: Timestamp, last: Timestamp) -> Vec<(String, Span)> {
+    const DAY: i64 = 86_400_000_000_000;
+    let mut months: Vec<(String, Span)> = Vec::new();
+    let mut day = first.floor(DAY).max(Timestamp::from_nanos(0));
+    while day <= last || months.is_empty() {
+        let month = day.month();
+        match months.last_mut() {
+            Some((known, span)) if *known == month => span.end = day.plus(DAY),
+            _ => months.push((month, Span::new(day, day.plus(DAY)))),
         }
-        if let Some((_, of_month)) = months.last_mut() {
-            of_month.push(sample);
-        }
+        day = day.plus(DAY);
+    }
+    if let Some((_, span)) = months.first_mut() {
+        span.start = Timestamp::MIN;
+    }
+    if let Some((_, span)) = months.last_mut() {
+        span.end = Timestamp::MAX;
     }
     months
 }

@@ -1,7 +1,6 @@
 //! What cannot be read any more: set aside, told as a loss, and the rest served on.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
 use super::aside::set_aside;
@@ -9,12 +8,13 @@ use super::core::unpoisoned;
 use super::derived::series_rows;
 use super::described::digest;
 use super::flush::{Origin, told_with_causes};
+use super::points::Points;
 use super::recovery::Broken;
 use super::segment::{Cursor, IndexEntry, Segment, SegmentWriter};
 use super::table_file::TableFile;
 use super::{Store, StoreError};
 use crate::catalog::{Commit, Loss, SegmentRecord, TableName};
-use crate::model::{Sample, Span};
+use crate::model::Span;
 use crate::world::FileRead;
 
 /// Files in which a reader met damage: numbers and reasons.
@@ -128,7 +128,7 @@ impl Store {
                 all.push(record.clone());
             }
         }
-        let rows = series_rows(0, &self.registry().defs(0..self.registry().committed()))?;
+        let rows = series_rows(self.registry(), 0..self.registry().committed())?;
         let table = TableName::Series;
         let added =
             self.write_file(table, table.name(), &Origin::merge(&all), |file| super::derived::write_rows(file, &rows))?;
@@ -141,8 +141,9 @@ impl Store {
 
     /// Writes the series of a segment that read to a new one.
     fn salvage(&self, segment: &Arc<Segment>, reason: &str) -> Result<(), StoreError> {
+        // As the registry has it now: a stand-in's metric is another.
         let mut entries: Vec<IndexEntry> = segment.entries().to_vec();
-        entries.sort_by_cached_key(|entry| (self.registry().def(entry.series).metric.clone(), entry.series));
+        entries.sort_by_cached_key(|entry| (self.registry().metric(entry.series), entry.series));
         let (mut losses, mut whole) = (Vec::new(), Vec::new());
         let mut cursor = Cursor::new(segment.clone());
         for entry in entries {
@@ -175,11 +176,8 @@ impl Store {
             let mut writer = SegmentWriter::new(file, segment.unit())?;
             let mut cursor = Cursor::new(segment.clone());
             for entry in whole {
-                writer.add(
-                    &self.registry().def(entry.series).metric,
-                    entry.series,
-                    &read_whole(&mut cursor, entry)?,
-                )?;
+                let metric = self.registry().metric(entry.series);
+                writer.add(&metric, entry.series, read_whole(&mut cursor, entry)?)?;
             }
             writer.finish()
         })
@@ -219,21 +217,21 @@ impl Store {
     }
 }
 
-/// The samples of an entry, if they are as the index says. After an error the cursor starts anew.
-pub(super) fn read_whole(cursor: &mut Cursor, entry: &IndexEntry) -> Result<Vec<Sample>, StoreError> {
+/// The points of an entry, if they are as the index says. After an error the cursor starts anew.
+pub(super) fn read_whole(cursor: &mut Cursor, entry: &IndexEntry) -> Result<Points, StoreError> {
     let segment = cursor.segment().clone();
     let damaged = |reason: &str| segment.damaged(format!("series {}: {reason}", entry.series.0));
-    let mut samples = Vec::with_capacity(entry.rows as usize);
-    // The parquet crate panics on some pages that are damaged.
-    let read = catch_unwind(AssertUnwindSafe(|| cursor.read(entry, Span::ALL, &mut samples)));
-    if let Err(error) = read.unwrap_or_else(|_| Err(damaged("its pages do not decode"))) {
-        *cursor = Cursor::new(segment);
-        return Err(error);
-    }
-    let ends = samples.first().zip(samples.last()).map(|(first, last)| (first.time.nanos(), last.time.nanos()));
-    let is_sorted = samples.windows(2).all(|pair| pair[0].time < pair[1].time);
-    if samples.len() != entry.rows as usize || ends != Some((entry.first, entry.last)) || !is_sorted {
+    let points = match cursor.read(entry, Span::ALL) {
+        Ok(points) => points,
+        Err(error) => {
+            *cursor = Cursor::new(segment);
+            return Err(error);
+        }
+    };
+    let ends = points.times.first().copied().zip(points.times.last().copied());
+    let is_sorted = points.times.is_sorted_by(|a, b| a < b);
+    if points.times.len() != entry.rows as usize || ends != Some((entry.first, entry.last)) || !is_sorted {
         return Err(damaged("its samples are not those of the index"));
     }
-    Ok(samples)
+    Ok(points)
 }

@@ -13,7 +13,7 @@ use super::error::DiskContext;
 use super::recovery::read_state;
 use super::segment::Segment;
 use super::{StoreError, flush};
-use crate::catalog::{Catalog, CatalogPlace, Contents, Loss, SegmentRecord, TableName};
+use crate::catalog::{Catalog, CatalogPlace, Contents, Loss, Registry, SegmentRecord, TableName};
 use crate::model::{Labels, SeriesDef};
 use crate::world::{Disk, RealDisk, World};
 
@@ -116,7 +116,7 @@ fn series(
     live: &[SegmentRecord],
     used: usize,
     unreadable: &mut Vec<(String, String)>,
-) -> Result<Vec<SeriesDef>, StoreError> {
+) -> Result<Registry, StoreError> {
     let mut known = BTreeMap::new();
     for record in live.iter().filter(|record| record.table == TableName::Series) {
         match read_rows(&*world.disk, dir, record).and_then(|batches| definitions(&batches)) {
@@ -125,7 +125,11 @@ fn series(
         }
     }
     let len = known.keys().next_back().map_or(0, |&last| last as usize + 1).max(used);
-    Ok((0..len as u32).map(|number| known.remove(&number).unwrap_or_else(|| stand_in(number))).collect())
+    let registry = Registry::default();
+    for number in 0..len as u32 {
+        registry.intern(known.remove(&number).unwrap_or_else(|| stand_in(number)));
+    }
+    Ok(registry)
 }
 
 /// The definition of a series whose own is lost: its samples stay, its name does not.

@@ -7,11 +7,11 @@ use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 
 use super::StoreError;
-use super::compaction::merge;
 use super::core::{View, unpoisoned};
 use super::derived::{latest, read_rows};
-use super::head::Head;
+use super::head::{Counts, Head};
 use super::losses::Suspects;
+use super::points::{Points, merge};
 use super::segment::Cursor;
 use crate::catalog::{Registry, SegmentRecord, TableName};
 use crate::model::{Sample, SeriesId, Span, Table, Timestamp};
@@ -26,7 +26,7 @@ pub struct SeriesRun {
 
 struct HeadView {
     head: Arc<RwLock<Head>>,
-    lengths: Vec<u32>,
+    counts: Counts,
 }
 
 /// The store as of one moment. Cheap to clone; files it needs stay until it is dropped.
@@ -52,8 +52,8 @@ impl Snapshot {
         suspects: Arc<Suspects>,
     ) -> Snapshot {
         let heads = view.frozen.iter().chain([&view.head]).map(|head| {
-            let lengths = unpoisoned(head.read()).lengths();
-            HeadView { head: head.clone(), lengths }
+            let counts = unpoisoned(head.write()).counts();
+            HeadView { head: head.clone(), counts }
         });
         let heads = Arc::new(heads.collect());
         Snapshot { heads, series: registry.len(), view, registry, disk, dir, oldest, suspects }
@@ -82,7 +82,7 @@ impl Snapshot {
         if self.oldest > Timestamp::MIN {
             return None;
         }
-        let in_heads: usize = self.heads.iter().map(|view| view.length(series)).sum();
+        let in_heads: u32 = self.heads.iter().map(|view| view.counts.of(series)).sum();
         if in_heads > 0 {
             return None;
         }
@@ -122,24 +122,16 @@ impl Snapshot {
 }
 
 impl HeadView {
-    fn length(&self, series: SeriesId) -> usize {
-        self.lengths.get(series.index()).map_or(0, |&length| length as usize)
-    }
-
-    fn samples(&self, series: SeriesId, span: Span) -> Vec<Sample> {
-        match self.length(series) {
-            0 => Vec::new(),
-            length => {
-                let head = unpoisoned(self.head.read());
-                head.column(series).map_or_else(Vec::new, |column| column.sorted(length, span))
-            }
+    fn points(&self, series: SeriesId, span: Span) -> Points {
+        match self.counts.of(series) {
+            0 => Points::default(),
+            count => unpoisoned(self.head.read()).points(series, count, span),
         }
     }
 
     fn time_range(&self, series: SeriesId) -> Option<(Timestamp, Timestamp)> {
-        let length = self.length(series);
-        let head = unpoisoned(self.head.read());
-        head.column(series)?.time_range(length)
+        let seen = self.counts.of(series) > 0;
+        seen.then(|| unpoisoned(self.head.read()).series_range(series)).flatten()
     }
 }
 
@@ -162,15 +154,13 @@ impl Scan {
         for cursor in &mut self.cursors {
             let Some(entry) = cursor.segment().entry(series).copied() else { continue };
             if self.span.touches(Timestamp::from_nanos(entry.first), Timestamp::from_nanos(entry.last)) {
-                let mut samples = Vec::with_capacity(entry.rows as usize);
-                let read = cursor.read(&entry, self.span, &mut samples);
+                let read = cursor.read(&entry, self.span);
                 let number = cursor.segment().record.number;
-                read.inspect_err(|error| self.snapshot.suspects.name(number, error))?;
-                parts.push(samples);
+                parts.push(read.inspect_err(|error| self.snapshot.suspects.name(number, error))?);
             }
         }
-        parts.extend(self.snapshot.heads.iter().map(|view| view.samples(series, self.span)));
-        Ok(SeriesRun { series, samples: merge(parts) })
+        parts.extend(self.snapshot.heads.iter().map(|view| view.points(series, self.span)));
+        Ok(SeriesRun { series, samples: merge(parts).into_samples() })
     }
 }
 

@@ -13,5 +13,6 @@ mod crash;
 mod http;
 mod import;
 mod ops;
+mod series;
 mod sim;
 mod support;

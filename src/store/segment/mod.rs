@@ -10,16 +10,19 @@
 //! scale     int32                   0 to 9, one for all rows of a series; 0 where `value` is set
 //! ```
 //!
-//! Between the last row group and the footer lies the series index (`index.rs`); the footer's key `plimsoll.index`
-//! says where. It gives each series' rows, so a reader decodes no other.
+//! Times, `series`, `unscaled` and `scale` are DELTA_BINARY_PACKED, `value` BYTE_STREAM_SPLIT, `metric` a dictionary;
+//! all pages are compressed with zstd. A row group has up to 2^18 rows.
+//!
+//! Between the last row group and the footer lies the series index (`index.rs`). It gives each series' rows and each
+//! page's place and checksum, so a reader here needs no footer and decodes no page but those asked for.
 
-mod encode;
+mod delta;
 mod index;
+mod page;
 mod reader;
 mod schema;
 mod writer;
 
-pub(super) use encode::TimeUnit;
 pub(super) use index::IndexEntry;
 pub(super) use reader::{Cursor, Segment};
 pub(super) use writer::{SegmentStats, SegmentWriter};

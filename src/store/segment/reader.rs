@@ -1,38 +1,37 @@
-//! Reads a segment: its index once, then exactly the rows asked for.
+//! Reads a segment: its index once, then exactly the pages asked for. Each page's checksum is looked at before a bit of
+//! it is believed.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use parquet::column::reader::{ColumnReaderImpl, get_column_reader, get_typed_column_reader};
-use parquet::data_type::{DataType, DoubleType, Int64Type};
-use parquet::errors::Result as ParquetResult;
-use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
-use parquet::file::reader::{ChunkReader, Length};
-use parquet::file::serialized_reader::SerializedPageReader;
+use zstd::bulk::Decompressor;
 
-use super::encode::{TimeUnit, rescale};
-use super::index::{self, IndexEntry};
-use super::schema::{TIME, UNSCALED, VALUE};
-use super::writer::INDEX_KEY;
+use super::delta;
+use super::index::{Column, Index, IndexEntry, TAIL, read_tail};
+use super::page::PageRef;
 use crate::catalog::SegmentRecord;
-use crate::model::{Sample, SeriesId, Span, Timestamp};
+use crate::model::{SeriesId, Span};
 use crate::store::StoreError;
 use crate::store::error::DiskContext;
-use crate::store::file::{Source, tail_is_whole};
-use crate::world::Disk;
+use crate::store::file::read_tail_of;
+use crate::store::points::{Points, Values};
+use crate::store::scale::TimeUnit;
+use crate::world::{Disk, FileRead};
 
-/// A segment of samples, open: footer and index in memory.
+/// Length of Parquet's footer u32 le, "PAR1".
+const PARQUET_TAIL: usize = 8;
+
+/// A segment of samples, open: its index in memory.
 pub(in crate::store) struct Segment {
     pub record: SegmentRecord,
     path: PathBuf,
     disk: Arc<dyn Disk>,
-    source: Arc<Source>,
-    footer: ParquetMetaData,
-    group_starts: Vec<u64>,
-    unit: TimeUnit,
-    entries: Vec<IndexEntry>,
+    file: Arc<dyn FileRead>,
+    index: Index,
+    /// First value of each page, by column.
+    starts: [Vec<u32>; 3],
     by_series: Vec<u32>,
     doomed: AtomicBool,
 }
@@ -45,25 +44,16 @@ impl Segment {
         if file.len() != record.bytes {
             return Err(damaged(&format!("it has {} bytes, the catalog says {}", file.len(), record.bytes)));
         }
-        if !tail_is_whole(&*file, &record).at("read", &path)? {
-            return Err(damaged("its index or footer is not what was written"));
-        }
-        let source = Arc::new(Source::new(file));
-        let footer = ParquetMetaDataReader::new()
-            .with_offset_index_policy(PageIndexPolicy::Required)
-            .parse_and_finish(&*source)?;
-        let unit = unit(&footer).ok_or_else(|| damaged("its column `time` has no unit"))?;
-        let entries = read_index(&source, &footer, unit).ok_or_else(|| damaged("its series index does not read"))?;
-        let mut by_series: Vec<u32> = (0..entries.len() as u32).collect();
-        by_series.sort_unstable_by_key(|&at| entries[at as usize].series);
-        let group_starts = footer
-            .row_groups()
-            .iter()
-            .scan(0, |next, group| Some(std::mem::replace(next, *next + group.num_rows() as u64)))
-            .collect();
-        let disk = disk.clone();
-        let doomed = AtomicBool::new(false);
-        Ok(Segment { record, path, disk, source, footer, group_starts, unit, entries, by_series, doomed })
+        let tail = read_tail_of(&*file, &record).at("read", &path)?;
+        let tail = tail.ok_or_else(|| damaged("its index or footer is not what was written"))?;
+        let index = read_index(&tail).ok_or_else(|| damaged("its series index does not read"))?;
+        let mut by_series: Vec<u32> = (0..index.entries.len() as u32).collect();
+        by_series.sort_unstable_by_key(|&at| index.entries[at as usize].series);
+        let starts = index.pages.each_ref().map(|pages| {
+            pages.iter().scan(0, |next, page| Some(std::mem::replace(next, *next + page.values))).collect()
+        });
+        let (disk, doomed) = (disk.clone(), AtomicBool::new(false));
+        Ok(Segment { record, path, disk, file, index, starts, by_series, doomed })
     }
 
     /// The error that a reader of it gives.
@@ -73,45 +63,28 @@ impl Segment {
 
     /// Its series in the file's order.
     pub fn entries(&self) -> &[IndexEntry] {
-        &self.entries
+        &self.index.entries
     }
 
     pub fn entry(&self, series: SeriesId) -> Option<&IndexEntry> {
-        let at = self.by_series.binary_search_by_key(&series, |&at| self.entries[at as usize].series).ok()?;
-        Some(&self.entries[self.by_series[at] as usize])
+        let entries = self.entries();
+        let at = self.by_series.binary_search_by_key(&series, |&at| entries[at as usize].series).ok()?;
+        Some(&entries[self.by_series[at] as usize])
     }
 
     pub fn unit(&self) -> TimeUnit {
-        self.unit
+        self.index.unit
     }
 
-    /// Bytes the index and footer take in memory, roughly.
+    /// Bytes the index takes in memory, roughly.
     pub fn index_bytes(&self) -> usize {
-        self.entries.len() * (size_of::<IndexEntry>() + size_of::<u32>()) + self.footer.memory_size()
+        let pages: usize = self.index.pages.iter().map(Vec::len).sum();
+        self.entries().len() * (size_of::<IndexEntry>() + size_of::<u32>()) + pages * (size_of::<PageRef>() + 4)
     }
 
     /// Removes the file when the last reader lets go of it.
     pub fn doom(&self) {
         self.doomed.store(true, Ordering::Release);
-    }
-
-    fn group_of(&self, row: u64) -> usize {
-        self.group_starts.partition_point(|&start| start <= row) - 1
-    }
-
-    fn group_rows(&self, group: usize) -> Range<u64> {
-        let start = self.group_starts[group];
-        start..start + self.footer.row_group(group).num_rows() as u64
-    }
-
-    fn column<T: DataType>(&self, group: usize, column: usize) -> ParquetResult<ColumnReaderImpl<T>> {
-        let chunk = self.footer.row_group(group).column(column);
-        let pages = self.footer.offset_index().and_then(|index| index.get(group)?.get(column).cloned());
-        let pages = pages.map(|index| index.page_locations().clone());
-        let rows = self.footer.row_group(group).num_rows() as usize;
-        let reader = SerializedPageReader::new(self.source.clone(), chunk, rows, pages)?;
-        let described = self.footer.file_metadata().schema_descr().column(column);
-        Ok(get_typed_column_reader(get_column_reader(described, Box::new(reader))))
     }
 }
 
@@ -124,55 +97,34 @@ impl Drop for Segment {
     }
 }
 
-fn unit(footer: &ParquetMetaData) -> Option<TimeUnit> {
-    use parquet::basic::{LogicalType, TimeUnit as ParquetTimeUnit};
-    let column = footer.file_metadata().schema_descr().columns().get(TIME)?.clone();
-    match column.logical_type_ref()? {
-        LogicalType::Timestamp(stamp) => match stamp.unit {
-            ParquetTimeUnit::MILLIS => Some(TimeUnit::Millis),
-            ParquetTimeUnit::MICROS => Some(TimeUnit::Micros),
-            ParquetTimeUnit::NANOS => Some(TimeUnit::Nanos),
-        },
-        _ => None,
-    }
+/// The index of a file that ends in `tail`; `None` where what is there is no index.
+fn read_index(tail: &[u8]) -> Option<Index> {
+    let (rest, end) = tail.split_last_chunk::<PARQUET_TAIL>()?;
+    let (footer, _) = end.split_first_chunk::<4>().filter(|(_, magic)| *magic == b"PAR1")?;
+    let rest = rest.get(..rest.len().checked_sub(u32::from_le_bytes(*footer) as usize)?)?;
+    let (rest, index_tail) = rest.split_last_chunk::<TAIL>()?;
+    let (packed, crc) = read_tail(index_tail)?;
+    let packed = rest.get(rest.len().checked_sub(packed as usize)?..)?;
+    (crc32c::crc32c(packed) == crc).then(|| Index::decode(packed)).flatten()
 }
 
-fn read_index(source: &Source, footer: &ParquetMetaData, unit: TimeUnit) -> Option<Vec<IndexEntry>> {
-    let pairs = footer.file_metadata().key_value_metadata()?;
-    let place = pairs.iter().find(|pair| pair.key == INDEX_KEY)?.value.as_ref()?;
-    let mut numbers = place.split(',').map(str::parse::<u64>);
-    let (offset, len, crc) = (numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next()?.ok()?);
-    if offset.checked_add(len)? > source.len() {
-        return None;
-    }
-    let bytes = source.get_bytes(offset, usize::try_from(len).ok()?).ok()?;
-    (u64::from(crc32c::crc32c(&bytes)) == crc).then_some(())?;
-    let entries = index::decode(&bytes, unit)?;
-    let rows: u64 = entries.iter().map(|entry| u64::from(entry.rows)).sum();
-    (rows == footer.file_metadata().num_rows() as u64).then_some(entries)
-}
-
-/// Reads rows of one segment. Rows in the file's order are read straight on; a step back opens the row group anew.
+/// Reads rows of one segment; keeps the pages it read last.
 pub(in crate::store) struct Cursor {
     segment: Arc<Segment>,
-    times: ColumnCursor<Int64Type>,
-    floats: ColumnCursor<DoubleType>,
-    unscaled: ColumnCursor<Int64Type>,
-    time_buffer: Vec<i64>,
-    whole_buffer: Vec<i64>,
-    value_buffer: Vec<f64>,
+    pages: Pages,
+    times: ColumnCursor<i64>,
+    floats: ColumnCursor<f64>,
+    whole: ColumnCursor<i64>,
 }
 
 impl Cursor {
     pub fn new(segment: Arc<Segment>) -> Self {
         Cursor {
+            pages: Pages::default(),
             segment,
-            times: ColumnCursor::new(TIME),
-            floats: ColumnCursor::new(VALUE),
-            unscaled: ColumnCursor::new(UNSCALED),
-            time_buffer: Vec::new(),
-            whole_buffer: Vec::new(),
-            value_buffer: Vec::new(),
+            times: ColumnCursor::new(Column::Time, put_whole),
+            floats: ColumnCursor::new(Column::Value, put_floats),
+            whole: ColumnCursor::new(Column::Unscaled, put_whole),
         }
     }
 
@@ -180,91 +132,140 @@ impl Cursor {
         &self.segment
     }
 
-    /// Appends the samples of an entry within `span`, by time.
-    pub fn read(&mut self, entry: &IndexEntry, span: Span, out: &mut Vec<Sample>) -> Result<(), StoreError> {
-        let all = entry.row..entry.row + u64::from(entry.rows);
-        self.time_buffer.clear();
-        self.times.read(&self.segment, all.clone(), &mut self.time_buffer)?;
-        let unit = self.segment.unit.nanos();
-        self.time_buffer.iter_mut().for_each(|time| *time *= unit);
-        debug_assert!(self.time_buffer.is_sorted(), "a segment's samples lie by time");
-        let from = self.time_buffer.partition_point(|&time| time < span.start.nanos());
-        let to = self.time_buffer.partition_point(|&time| time < span.end.nanos());
-        if from >= to {
-            return Ok(());
+    /// The samples of an entry within `span`, by time.
+    pub fn read(&mut self, entry: &IndexEntry, span: Span) -> Result<Points, StoreError> {
+        let (segment, pages) = (&*self.segment, &mut self.pages);
+        let mut times = Vec::with_capacity(entry.rows as usize);
+        self.times.read(segment, pages, entry.row..entry.row + entry.rows, &mut times)?;
+        let unit = segment.unit().nanos();
+        times.iter_mut().for_each(|time| *time = time.wrapping_mul(unit));
+        if !times.is_sorted_by(|before, after| before < after) {
+            return Err(segment.damaged(format!("the samples of series {} do not lie by time", entry.series.0)));
         }
-        let rows = all.start + from as u64..all.start + to as u64;
-        self.value_buffer.clear();
-        match entry.scale {
-            None => self.floats.read(&self.segment, rows, &mut self.value_buffer)?,
-            Some(scale) => {
-                self.whole_buffer.clear();
-                self.unscaled.read(&self.segment, rows, &mut self.whole_buffer)?;
-                rescale(&self.whole_buffer, scale, &mut self.value_buffer);
+        let from = times.partition_point(|&time| time < span.start.nanos());
+        let to = times.partition_point(|&time| time < span.end.nanos()).max(from);
+        times.truncate(to);
+        times.drain(..from);
+        let values = entry.value + from as u32..entry.value + to as u32;
+        let values = match entry.scale {
+            None => {
+                let mut floats = Vec::with_capacity(times.len());
+                self.floats.read(segment, pages, values, &mut floats)?;
+                Values::Floats(floats)
             }
-        }
-        if self.value_buffer.len() != to - from {
-            let reason =
-                format!("series {} has {} values for {} times", entry.series.0, self.value_buffer.len(), to - from);
-            return Err(StoreError::Damaged { path: self.segment.path.clone(), reason });
-        }
-        let samples = self.time_buffer[from..to].iter().zip(&self.value_buffer);
-        out.extend(samples.map(|(&time, &value)| Sample { time: Timestamp::from_nanos(time), value }));
-        Ok(())
+            Some(scale) => {
+                let mut whole = Vec::with_capacity(times.len());
+                self.whole.read(segment, pages, values, &mut whole)?;
+                Values::Scaled { scale, whole }
+            }
+        };
+        Ok(Points { times, values })
     }
 }
 
-struct ColumnCursor<T: DataType> {
-    column: usize,
-    open: Option<(usize, ColumnReaderImpl<T>)>,
-    row: u64,
-    levels: Vec<i16>,
+/// Reads pages; keeps its room and tables from page to page.
+#[derive(Default)]
+struct Pages {
+    zstd: Option<Decompressor<'static>>,
+    packed: Vec<u8>,
+    plain: Vec<u8>,
 }
 
-impl<T: DataType> ColumnCursor<T> {
-    fn new(column: usize) -> Self {
-        ColumnCursor { column, open: None, row: 0, levels: Vec::new() }
-    }
-
-    fn read(&mut self, segment: &Segment, rows: Range<u64>, out: &mut Vec<T::T>) -> Result<(), StoreError> {
-        let mut row = rows.start;
-        while row < rows.end {
-            let group = segment.group_of(row);
-            let of_group = segment.group_rows(group);
-            let upto = rows.end.min(of_group.end);
-            self.read_group(segment, group, of_group.start, row..upto, out)?;
-            row = upto;
+impl Pages {
+    /// A page's payload, checked and decompressed.
+    fn read(&mut self, segment: &Segment, page: &PageRef) -> Result<&[u8], StoreError> {
+        self.packed.resize(page.len as usize, 0);
+        segment.file.read_exact_at(page.offset, &mut self.packed).at("read", &segment.path)?;
+        if crc32c::crc32c(&self.packed) != page.crc {
+            let reason = format!("the page at byte {} has another checksum than the index", page.offset);
+            return Err(segment.damaged(reason));
         }
-        Ok(())
+        self.plain.clear();
+        self.plain.reserve(page.plain as usize);
+        let zstd = match &mut self.zstd {
+            Some(zstd) => zstd,
+            none => none.insert(Decompressor::new().at("decompress", &segment.path)?),
+        };
+        let payload = self.packed.get(page.header as usize..).unwrap_or_default();
+        match zstd.decompress_to_buffer(payload, &mut self.plain) {
+            Ok(len) if len == page.plain as usize => Ok(&self.plain),
+            _ => Err(segment.damaged(format!("the page at byte {} does not decompress", page.offset))),
+        }
+    }
+}
+
+/// Appends the values of a page's payload; `None` where it does not hold as many.
+type Decode<T> = fn(&[u8], usize, &mut Vec<T>) -> Option<()>;
+
+struct ColumnCursor<T> {
+    column: Column,
+    decode: Decode<T>,
+    page: Option<usize>,
+    values: Vec<T>,
+}
+
+impl<T: Copy> ColumnCursor<T> {
+    fn new(column: Column, decode: Decode<T>) -> Self {
+        ColumnCursor { column, decode, page: None, values: Vec::new() }
     }
 
-    fn read_group(
+    /// Appends a range of the column's values, nulls not counted.
+    fn read(
         &mut self,
         segment: &Segment,
-        group: usize,
-        group_start: u64,
-        rows: Range<u64>,
-        out: &mut Vec<T::T>,
+        pages: &mut Pages,
+        mut range: Range<u32>,
+        out: &mut Vec<T>,
     ) -> Result<(), StoreError> {
-        if !matches!(&self.open, Some((open, _)) if *open == group && self.row <= rows.start) {
-            self.open = Some((group, segment.column(group, self.column)?));
-            self.row = group_start;
+        let starts = &segment.starts[self.column as usize];
+        while !range.is_empty() {
+            let page = starts.partition_point(|&start| start <= range.start) - 1;
+            self.open(segment, pages, page)?;
+            let start = starts[page];
+            let to = range.end.min(start + self.values.len() as u32);
+            out.extend_from_slice(&self.values[(range.start - start) as usize..(to - start) as usize]);
+            range.start = to;
         }
-        let Some((_, reader)) = &mut self.open else { return Ok(()) };
-        if self.row < rows.start {
-            reader.skip_records((rows.start - self.row) as usize)?;
-        }
-        let mut left = (rows.end - rows.start) as usize;
-        while left > 0 {
-            self.levels.clear();
-            let (records, _, _) = reader.read_records(left, Some(&mut self.levels), None, out)?;
-            if records == 0 {
-                let reason = format!("column {} ends {left} rows early", self.column);
-                return Err(StoreError::Damaged { path: segment.path.clone(), reason });
-            }
-            left -= records;
-        }
-        self.row = rows.end;
         Ok(())
     }
+
+    fn open(&mut self, segment: &Segment, pages: &mut Pages, page: usize) -> Result<(), StoreError> {
+        if self.page == Some(page) {
+            return Ok(());
+        }
+        self.page = None;
+        let place = &segment.index.pages[self.column as usize][page];
+        let plain = pages.read(segment, place)?;
+        self.values.clear();
+        let payload = match self.column {
+            Column::Time => Some(plain),
+            Column::Value | Column::Unscaled => behind_levels(plain),
+        };
+        let count = place.values as usize;
+        let decoded = payload.and_then(|payload| (self.decode)(payload, count, &mut self.values));
+        if decoded.is_none() || self.values.len() != count {
+            return Err(segment.damaged(format!("the page at byte {} does not decode", place.offset)));
+        }
+        self.page = Some(page);
+        Ok(())
+    }
+}
+
+/// What follows the definition levels: their length u32 le stands before them.
+fn behind_levels(plain: &[u8]) -> Option<&[u8]> {
+    let (len, rest) = plain.split_first_chunk::<4>()?;
+    rest.get(u32::from_le_bytes(*len) as usize..)
+}
+
+fn put_whole(payload: &[u8], count: usize, out: &mut Vec<i64>) -> Option<()> {
+    delta::decode(payload, count, out)
+}
+
+/// BYTE_STREAM_SPLIT.
+fn put_floats(payload: &[u8], count: usize, out: &mut Vec<f64>) -> Option<()> {
+    (payload.len() == count * 8).then_some(())?;
+    let byte = |stream: usize, at: usize| payload[stream * count + at];
+    let value = |at: usize| f64::from_le_bytes(std::array::from_fn(|stream| byte(stream, at)));
+    out.extend((0..count).map(value));
+    Some(())
 }

@@ -2,22 +2,12 @@
 
 use std::sync::Arc;
 
-use parquet::basic::{
-    Compression, Encoding, LogicalType, Repetition, TimeUnit as ParquetTimeUnit, Type as Physical, ZstdLevel,
-};
+use parquet::basic::{LogicalType, Repetition, TimeUnit as ParquetTimeUnit, Type as Physical};
 use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
-use parquet::schema::types::{ColumnPath, Type};
+use parquet::schema::types::Type;
 
-use super::TimeUnit;
-
-pub(super) const TIME: usize = 2;
-pub(super) const VALUE: usize = 3;
-pub(super) const UNSCALED: usize = 4;
-
-/// Rows a data page holds: what reading one sample costs at most, against the weight of page headers.
-const PAGE_ROWS: usize = 32_768;
-const ZSTD_LEVEL: i32 = 3;
+use crate::store::scale::TimeUnit;
 
 pub(super) fn schema(unit: TimeUnit) -> Result<Arc<Type>, ParquetError> {
     let column = |name: &str, physical: Physical, repetition: Repetition, logical: Option<LogicalType>| {
@@ -45,20 +35,11 @@ pub(super) fn schema(unit: TimeUnit) -> Result<Arc<Type>, ParquetError> {
     Type::group_type_builder("samples").with_fields(fields).build().map(Arc::new)
 }
 
-pub(super) fn properties() -> Result<WriterProperties, ParquetError> {
-    let path = |name: &str| ColumnPath::from(name);
-    let mut builder = WriterProperties::builder()
+/// What the file's footer says of it; pages are made in `page.rs`.
+pub(super) fn properties() -> WriterProperties {
+    WriterProperties::builder()
         .set_created_by(concat!("plimsoll ", env!("CARGO_PKG_VERSION")).to_owned())
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL)?))
-        .set_data_page_row_count_limit(PAGE_ROWS)
-        .set_dictionary_enabled(false)
-        .set_column_dictionary_enabled(path("metric"), true)
-        .set_statistics_enabled(EnabledStatistics::None);
-    for delta in ["series", "time", "unscaled", "scale"] {
-        builder = builder.set_column_encoding(path(delta), Encoding::DELTA_BINARY_PACKED);
-    }
-    for known in ["metric", "series", "time"] {
-        builder = builder.set_column_statistics_enabled(path(known), EnabledStatistics::Chunk);
-    }
-    Ok(builder.set_column_encoding(path("value"), Encoding::BYTE_STREAM_SPLIT).build())
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_offset_index_disabled(true)
+        .build()
 }

@@ -1,25 +1,29 @@
 //! Writes a segment: series by series in the file's order, a row group at a time.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use parquet::data_type::{ByteArray, ByteArrayType, DataType, DoubleType, Int32Type, Int64Type};
-use parquet::file::metadata::KeyValue;
-use parquet::file::writer::{SerializedColumnWriter, SerializedFileWriter, SerializedRowGroupWriter};
+use parquet::basic::Encoding;
+use parquet::data_type::ByteArray;
+use parquet::file::statistics::Statistics;
+use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
+use parquet::schema::types::ColumnDescPtr;
 
-use super::encode::{TimeUnit, scaled};
-use super::index::{self, IndexEntry};
+use super::delta::DeltaEncoder;
+use super::index::{Column, Index, IndexEntry};
+use super::page::{Chunk, PageCompressor, PageRef, put_levels, put_runs};
 use super::schema;
-use crate::model::{Sample, SeriesId};
+use crate::model::SeriesId;
 use crate::store::StoreError;
 use crate::store::file::{FileSink, Written};
 use crate::store::label::{Label, NewFile};
+use crate::store::points::{Points, Values};
+use crate::store::scale::TimeUnit;
 
-const GROUP_ROWS: usize = 1 << 19;
-/// Rows handed to a column writer at once.
-const CHUNK: usize = 8192;
-
-/// Where the index lies: `offset,length,crc32c`, decimal.
-pub(super) const INDEX_KEY: &str = "plimsoll.index";
+/// Rows at which a row group ends: what a reader outside skips or reads as one, and what is held while writing.
+const GROUP_ROWS: usize = 1 << 18;
+/// Values a data page holds: what reading one sample costs at most, against the weight of page headers.
+const PAGE_VALUES: usize = 32_768;
 
 /// What the catalog needs to know of a finished segment.
 #[derive(Debug)]
@@ -34,61 +38,75 @@ pub(in crate::store) struct SegmentStats {
 pub(in crate::store) struct SegmentWriter {
     out: SerializedFileWriter<FileSink>,
     label: Label,
-    unit: TimeUnit,
+    compressor: PageCompressor,
     group: Group,
-    index: Vec<IndexEntry>,
+    index: Index,
     rows: u64,
+    values: [u32; 2],
     sorted_until: Option<(Box<str>, SeriesId)>,
 }
 
 struct Run {
-    metric: ByteArray,
+    metric: Arc<str>,
     series: SeriesId,
     rows: usize,
     scale: Option<u8>,
 }
 
+/// Rows of the row group to be written.
 #[derive(Default)]
 struct Group {
     runs: Vec<Run>,
+    /// In the file's unit.
     times: Vec<i64>,
-    values: Vec<f64>,
-    unscaled: Vec<i64>,
+    floats: Vec<f64>,
+    whole: Vec<i64>,
 }
 
 impl SegmentWriter {
     pub fn new(new: NewFile, unit: TimeUnit) -> Result<Self, StoreError> {
-        let properties = Arc::new(schema::properties()?);
+        let properties = Arc::new(schema::properties());
         let out = SerializedFileWriter::new(FileSink::new(new.file), schema::schema(unit)?, properties)?;
-        let label = new.label;
-        Ok(SegmentWriter { out, label, unit, group: Group::default(), index: Vec::new(), rows: 0, sorted_until: None })
+        Ok(SegmentWriter {
+            out,
+            label: new.label,
+            compressor: PageCompressor::new()?,
+            group: Group::default(),
+            index: Index { unit, pages: Default::default(), entries: Vec::new() },
+            rows: 0,
+            values: [0; 2],
+            sorted_until: None,
+        })
     }
 
     /// Adds all samples of one series. Series come by metric, then number; samples by time, each time once.
-    pub fn add(&mut self, metric: &str, series: SeriesId, samples: &[Sample]) -> Result<(), StoreError> {
-        let (Some(first), Some(last)) = (samples.first(), samples.last()) else { return Ok(()) };
+    pub fn add(&mut self, metric: &str, series: SeriesId, mut points: Points) -> Result<(), StoreError> {
+        let (Some(first), Some(last)) = (points.first(), points.last()) else { return Ok(()) };
         let place = (Box::from(metric), series);
         assert!(self.sorted_until.as_ref().is_none_or(|before| *before < place), "series come in the file's order");
-        debug_assert!(samples.windows(2).all(|pair| pair[0].time < pair[1].time), "samples come by time");
+        debug_assert!(points.ordered(), "samples come by time");
         self.sorted_until = Some(place);
 
-        let scale = scaled(samples, &mut self.group.unscaled);
-        if scale.is_none() {
-            self.group.values.extend(samples.iter().map(|sample| sample.value));
+        points.scale();
+        let scale = points.values.scale();
+        let rows = u32::try_from(points.len()).expect("a segment holds fewer than 2^32 samples");
+        let row = u32::try_from(self.rows).expect("a segment holds fewer than 2^32 samples");
+        let value = &mut self.values[usize::from(scale.is_some())];
+        let (first, last) = (first.nanos(), last.nanos());
+        self.index.entries.push(IndexEntry { series, row, rows, value: *value, scale, first, last });
+        *value += rows;
+        self.rows += u64::from(rows);
+
+        let mut from = 0;
+        while from < points.len() {
+            let to = points.len().min(from + GROUP_ROWS - self.group.times.len());
+            self.group.add(metric, series, self.index.unit, &points, from..to);
+            if self.group.times.len() == GROUP_ROWS {
+                self.write_group()?;
+            }
+            from = to;
         }
-        let unit = self.unit.nanos();
-        self.group.times.extend(samples.iter().map(|sample| sample.time.nanos() / unit));
-        self.group.runs.push(Run { metric: ByteArray::from(metric), series, rows: samples.len(), scale });
-        self.index.push(IndexEntry {
-            series,
-            row: self.rows,
-            rows: u32::try_from(samples.len()).expect("a segment holds fewer than 2^32 samples of a series"),
-            scale,
-            first: first.time.nanos(),
-            last: last.time.nanos(),
-        });
-        self.rows += samples.len() as u64;
-        if self.group.times.len() >= GROUP_ROWS { self.write_group() } else { Ok(()) }
+        Ok(())
     }
 
     /// Writes what is left, the index and the footer, and makes the file durable.
@@ -98,12 +116,10 @@ impl SegmentWriter {
         }
         self.out.flush().map_err(parquet::errors::ParquetError::from)?;
         let body = self.out.inner_mut().end_body().map_err(parquet::errors::ParquetError::from)?;
-        let index = index::encode(&self.index, self.unit).map_err(parquet::errors::ParquetError::from)?;
-        let place = format!("{},{},{}", self.out.bytes_written(), index.len(), crc32c::crc32c(&index));
+        let index = self.index.encode().map_err(parquet::errors::ParquetError::from)?;
         self.out.write_all(&index).map_err(parquet::errors::ParquetError::from)?;
-        self.out.append_key_value_metadata(KeyValue::new(INDEX_KEY.to_owned(), place));
-        let first = self.index.iter().map(|entry| entry.first).min().unwrap_or(0);
-        let last = self.index.iter().map(|entry| entry.last).max().unwrap_or(0);
+        let first = self.index.entries.iter().map(|entry| entry.first).min().unwrap_or(0);
+        let last = self.index.entries.iter().map(|entry| entry.last).max().unwrap_or(0);
         self.out.append_key_value_metadata(self.label.entry((first, last), body));
         self.out.finish()?;
         let written = self.out.inner_mut().finish().map_err(parquet::errors::ParquetError::from)?;
@@ -111,84 +127,209 @@ impl SegmentWriter {
     }
 
     fn write_group(&mut self) -> Result<(), StoreError> {
-        let group = std::mem::take(&mut self.group);
+        let offset = self.out.bytes_written() as u64;
+        let columns = self.out.schema_descr().columns().to_vec().into_iter();
         let mut out = self.out.next_row_group()?;
-        group.write(&mut out)?;
+        let mut writer = GroupWriter { out: &mut out, columns, compressor: &mut self.compressor, offset };
+        let pages = writer.write(&self.group)?;
         out.close()?;
-        // Keep the columns' room for the next group.
-        self.group = Group { times: cleared(group.times), unscaled: cleared(group.unscaled), ..Group::default() };
+        for (all, new) in self.index.pages.iter_mut().zip(pages) {
+            all.extend(new);
+        }
+        self.group.clear();
         Ok(())
     }
 }
 
-fn cleared(mut column: Vec<i64>) -> Vec<i64> {
-    column.clear();
-    column
-}
-
 impl Group {
-    fn write(&self, out: &mut SerializedRowGroupWriter<'_, FileSink>) -> Result<(), StoreError> {
-        column(out, |to| constant::<ByteArrayType>(to, self.runs.iter().map(|run| (run.metric.clone(), run.rows))))?;
-        column(out, |to| {
-            constant::<Int32Type>(to, self.runs.iter().map(|run| (run.series.0.cast_signed(), run.rows)))
-        })?;
-        column(out, |to| {
-            to.typed::<Int64Type>().write_batch(&self.times, None, None)?;
-            Ok(())
-        })?;
-        let floats = self.runs.iter().map(|run| (run.scale.is_none(), run.rows));
-        column(out, |to| optional::<DoubleType>(to, &self.values, floats))?;
-        let whole = self.runs.iter().map(|run| (run.scale.is_some(), run.rows));
-        column(out, |to| optional::<Int64Type>(to, &self.unscaled, whole))?;
-        column(out, |to| {
-            constant::<Int32Type>(to, self.runs.iter().map(|run| (i32::from(run.scale.unwrap_or(0)), run.rows)))
-        })
+    /// Takes up `rows` of one series.
+    fn add(&mut self, metric: &str, series: SeriesId, unit: TimeUnit, points: &Points, rows: Range<usize>) {
+        self.times.extend(points.times[rows.clone()].iter().map(|time| time / unit.nanos()));
+        match &points.values {
+            Values::Scaled { whole, .. } => self.whole.extend_from_slice(&whole[rows.clone()]),
+            Values::Floats(floats) => self.floats.extend_from_slice(&floats[rows.clone()]),
+        }
+        let metric = match self.runs.last() {
+            Some(before) if *before.metric == *metric => before.metric.clone(),
+            _ => metric.into(),
+        };
+        self.runs.push(Run { metric, series, rows: rows.len(), scale: points.values.scale() });
+    }
+
+    /// Empty again, with the columns' room kept.
+    fn clear(&mut self) {
+        self.runs.clear();
+        self.times.clear();
+        self.floats.clear();
+        self.whole.clear();
     }
 }
 
-fn column(
-    out: &mut SerializedRowGroupWriter<'_, FileSink>,
-    write: impl FnOnce(&mut SerializedColumnWriter<'_>) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
-    let mut to = out.next_column()?.expect("the schema has a column more");
-    write(&mut to)?;
-    to.close()?;
-    Ok(())
+/// Writes the columns of one row group, in the schema's order.
+struct GroupWriter<'a, 'w> {
+    out: &'a mut SerializedRowGroupWriter<'w, FileSink>,
+    columns: std::vec::IntoIter<ColumnDescPtr>,
+    compressor: &'a mut PageCompressor,
+    /// Where the next chunk begins in the file.
+    offset: u64,
 }
 
-/// Writes a column that is constant over each run.
-fn constant<T: DataType>(
-    to: &mut SerializedColumnWriter<'_>,
-    runs: impl Iterator<Item = (T::T, usize)>,
-) -> Result<(), StoreError> {
-    let to = to.typed::<T>();
-    let mut buffer: Vec<T::T> = Vec::with_capacity(CHUNK);
-    for (value, mut rows) in runs {
-        while rows > 0 {
-            let taken = rows.min(CHUNK - buffer.len());
-            buffer.resize(buffer.len() + taken, value.clone());
-            rows -= taken;
-            if buffer.len() == CHUNK {
-                to.write_batch(&buffer, None, None)?;
-                buffer.clear();
+impl GroupWriter<'_, '_> {
+    /// The pages of the columns that are read here.
+    fn write(&mut self, group: &Group) -> Result<[Vec<PageRef>; 3], StoreError> {
+        let rows = group.times.len();
+        self.write_metrics(group, rows)?;
+        let numbers = || group.runs.iter().map(|run| (run.series.0.cast_signed(), run.rows));
+        let range = (numbers().map(|run| run.0).min(), numbers().map(|run| run.0).max());
+        self.write_constants(numbers(), rows, Some(Statistics::int32(range.0, range.1, None, Some(0), false)))?;
+        let times = self.write_times(&group.times)?;
+        let floats = self.write_optional(group, Column::Value)?;
+        let whole = self.write_optional(group, Column::Unscaled)?;
+        let scales = group.runs.iter().map(|run| (i32::from(run.scale.unwrap_or(0)), run.rows));
+        self.write_constants(scales, rows, None)?;
+        Ok([times, floats, whole])
+    }
+
+    /// A column as a dictionary of metrics and runs of places in it.
+    fn write_metrics(&mut self, group: &Group, rows: usize) -> Result<(), StoreError> {
+        let (mut plain, mut places, mut metrics) = (Vec::new(), Vec::<(u32, usize)>::new(), Vec::<&Arc<str>>::new());
+        for run in &group.runs {
+            if metrics.last().is_none_or(|last| **last != run.metric) {
+                metrics.push(&run.metric);
+                plain.extend_from_slice(&(run.metric.len() as u32).to_le_bytes());
+                plain.extend_from_slice(run.metric.as_bytes());
+                places.push((metrics.len() as u32 - 1, 0));
+            }
+            if let Some((_, count)) = places.last_mut() {
+                *count += run.rows;
             }
         }
+        let range = [metrics.first(), metrics.last()].map(|metric| metric.map(|text| ByteArray::from(text.as_bytes())));
+        let [least, greatest] = range;
+        let bit_width = (u32::BITS - (metrics.len() as u32 - 1).leading_zeros()).max(1) as u8;
+        let mut chunk = Chunk::new(Encoding::RLE_DICTIONARY);
+        chunk.add_dictionary(self.compressor, metrics.len(), &plain)?;
+        plain.clear();
+        plain.push(bit_width);
+        put_runs(places, bit_width, &mut plain);
+        chunk.add_data(self.compressor, rows, rows, &plain)?;
+        self.splice(chunk, rows, Some(Statistics::byte_array(least, greatest, None, Some(0), false))).map(|_| ())
     }
-    to.write_batch(&buffer, None, None)?;
-    Ok(())
+
+    /// A column of whole numbers, each the same over a run.
+    fn write_constants(
+        &mut self,
+        runs: impl Iterator<Item = (i32, usize)>,
+        rows: usize,
+        statistics: Option<Statistics>,
+    ) -> Result<(), StoreError> {
+        let mut plain = Vec::new();
+        let mut encoder = DeltaEncoder::new(&mut plain, rows);
+        runs.for_each(|(value, count)| encoder.push_run(i64::from(value), count));
+        encoder.finish();
+        let mut chunk = Chunk::new(Encoding::DELTA_BINARY_PACKED);
+        chunk.add_data(self.compressor, rows, rows, &plain)?;
+        self.splice(chunk, rows, statistics).map(|_| ())
+    }
+
+    fn write_times(&mut self, times: &[i64]) -> Result<Vec<PageRef>, StoreError> {
+        let mut chunk = Chunk::new(Encoding::DELTA_BINARY_PACKED);
+        let mut plain = Vec::new();
+        for page in times.chunks(PAGE_VALUES) {
+            plain.clear();
+            put_whole(page, &mut plain);
+            chunk.add_data(self.compressor, page.len(), page.len(), &plain)?;
+        }
+        let range = (times.iter().min().copied(), times.iter().max().copied());
+        self.splice(chunk, times.len(), Some(Statistics::int64(range.0, range.1, None, Some(0), false)))
+    }
+
+    /// A column that each run has whole or not at all. A page ends where it is full of values; nulls take no room.
+    fn write_optional(&mut self, group: &Group, column: Column) -> Result<Vec<PageRef>, StoreError> {
+        let present = |run: &Run| run.scale.is_some() == (column == Column::Unscaled);
+        let encoding =
+            if column == Column::Value { Encoding::BYTE_STREAM_SPLIT } else { Encoding::DELTA_BINARY_PACKED };
+        let mut chunk = Chunk::new(encoding);
+        let mut plain = Vec::new();
+        let mut start = 0;
+        for page in (PageRuns { runs: group.runs.iter().map(|run| (present(run), run.rows)), left: None }) {
+            plain.clear();
+            put_levels(page.runs.iter().copied(), &mut plain);
+            let values = start..start + page.values;
+            match column {
+                Column::Value => put_streams(&group.floats[values], &mut plain),
+                _ => put_whole(&group.whole[values], &mut plain),
+            }
+            chunk.add_data(self.compressor, page.rows, page.values, &plain)?;
+            start += page.values;
+        }
+        self.splice(chunk, group.times.len(), None)
+    }
+
+    /// Writes the chunk; its pages with their places in the file.
+    fn splice(
+        &mut self,
+        chunk: Chunk,
+        rows: usize,
+        statistics: Option<Statistics>,
+    ) -> Result<Vec<PageRef>, StoreError> {
+        let described = self.columns.next().expect("the schema has a column more");
+        let (bytes, close, mut pages) = chunk.close(described, rows, statistics)?;
+        pages.iter_mut().for_each(|page| page.offset += self.offset);
+        self.offset += bytes.len() as u64;
+        self.out.append_column(&bytes, close)?;
+        Ok(pages)
+    }
 }
 
-/// Writes a column that each run has whole or not at all; `values` holds those that have it.
-fn optional<T: DataType>(
-    to: &mut SerializedColumnWriter<'_>,
-    values: &[T::T],
-    runs: impl Iterator<Item = (bool, usize)>,
-) -> Result<(), StoreError> {
-    let to = to.typed::<T>();
-    let mut levels: Vec<i16> = Vec::new();
-    for (present, rows) in runs {
-        levels.resize(levels.len() + rows, i16::from(present));
+/// Runs of rows that have a value or not, as pages: each but the last has [`PAGE_VALUES`] values.
+struct PageRuns<I> {
+    runs: I,
+    /// What is left of a run that a page could not take whole.
+    left: Option<(bool, usize)>,
+}
+
+struct PageRows {
+    runs: Vec<(bool, usize)>,
+    rows: usize,
+    values: usize,
+}
+
+impl<I: Iterator<Item = (bool, usize)>> Iterator for PageRuns<I> {
+    type Item = PageRows;
+
+    fn next(&mut self) -> Option<PageRows> {
+        let mut page = PageRows { runs: Vec::new(), rows: 0, values: 0 };
+        while page.values < PAGE_VALUES {
+            let Some((present, rows)) = self.left.take().or_else(|| self.runs.next()) else { break };
+            let taken = if present { rows.min(PAGE_VALUES - page.values) } else { rows };
+            self.left = (taken < rows).then_some((present, rows - taken));
+            page.add(present, taken);
+        }
+        (page.rows > 0).then_some(page)
     }
-    to.write_batch(values, Some(&levels), None)?;
-    Ok(())
+}
+
+impl PageRows {
+    fn add(&mut self, present: bool, rows: usize) {
+        match self.runs.last_mut() {
+            Some((before, count)) if *before == present => *count += rows,
+            _ => self.runs.push((present, rows)),
+        }
+        self.rows += rows;
+        self.values += if present { rows } else { 0 };
+    }
+}
+
+fn put_whole(values: &[i64], out: &mut Vec<u8>) {
+    let mut encoder = DeltaEncoder::new(out, values.len());
+    values.iter().for_each(|&value| encoder.push(value));
+    encoder.finish();
+}
+
+/// BYTE_STREAM_SPLIT: the first bytes of all values, then the second, and so on, little-endian.
+fn put_streams(values: &[f64], out: &mut Vec<u8>) {
+    for byte in 0..8 {
+        out.extend(values.iter().map(|value| (value.to_bits() >> (8 * byte)) as u8));
+    }
 }

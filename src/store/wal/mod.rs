@@ -43,7 +43,7 @@ pub(super) struct WalWriter {
 /// Definitions that a frame carries along: those from `first` on.
 pub(super) struct NewSeries<'a> {
     pub first: usize,
-    pub defs: &'a [Arc<SeriesDef>],
+    pub defs: &'a [SeriesDef],
 }
 
 pub(super) fn wal_path(dir: &Path, number: u64) -> PathBuf {

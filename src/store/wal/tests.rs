@@ -20,7 +20,7 @@ fn path() -> PathBuf {
 fn written(batches: &[Batch]) -> SimDisk {
     let disk = SimDisk::new();
     let mut wal = WalWriter::create(&disk, Path::new("/wal"), 3, 40).unwrap();
-    let def = [Arc::new(SeriesDef::new("m", Labels::new([("a", "b")])))];
+    let def = [SeriesDef::new("m", Labels::new([("a", "b")]))];
     for batch in batches {
         wal.append(&NewSeries { first: 5, defs: &def }, &encode_samples(batch)).unwrap();
     }

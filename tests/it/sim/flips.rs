@@ -146,7 +146,7 @@ fn look(run: &Run) -> Outcome {
             continue;
         };
         let def = run.store().registry().def(id);
-        let number = def.labels.get("n").and_then(|n| n.parse().ok()).filter(|&n| *def == super::load::def(n));
+        let number = def.labels.get("n").and_then(|n| n.parse().ok()).filter(|&n| def == super::load::def(n));
         match number {
             Some(series) => found
                 .extend(samples.samples.iter().map(|sample| ((series, sample.time.nanos()), sample.value.to_bits()))),

@@ -129,7 +129,7 @@ fn series(run: &Run) -> Result<(), String> {
     }
     let id = SeriesId(chance.below(snapshot.series_count() as u64) as u32);
     let series = super::load::series_of(run.store(), id);
-    if *run.store().registry().def(id) != def(series) {
+    if run.store().registry().def(id) != def(series) {
         return Err(format!("series {series} is defined otherwise"));
     }
     let now = run.bed.clock.now().nanos();

@@ -1,8 +1,4 @@
-//! How values and times are kept: the choice is made from the data, a series (values) or a file (times) at a time.
-
-use serde::{Deserialize, Serialize};
-
-use crate::model::Sample;
+//! Exact scales of values and units of times: chosen from the data, a series (values) or a file (times) at a time.
 
 /// Powers of ten that are exact as f64 and of use as scales.
 const POWERS: [f64; 10] = [1.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
@@ -27,33 +23,48 @@ pub(super) fn rescale(unscaled: &[i64], scale: u8, out: &mut Vec<f64>) {
 
 /// Appends the values as integers at the smallest scale that loses no bit of any, and says which; appends nothing
 /// where there is none.
-pub(super) fn scaled(samples: &[Sample], out: &mut Vec<i64>) -> Option<u8> {
+pub(super) fn scaled(values: &[f64], out: &mut Vec<i64>) -> Option<u8> {
     let mut scale = 0;
-    for sample in samples {
-        while unscale(sample.value, scale).is_none() {
-            scale += 1;
-            if scale == POWERS.len() {
-                return None;
-            }
-        }
+    for &value in values {
+        scale = (scale..POWERS.len()).find(|&scale| unscale(value, scale).is_some())?;
     }
     let start = out.len();
-    for sample in samples {
-        match unscale(sample.value, scale) {
-            Some(whole) => out.push(whole),
-            // A value exact at a smaller scale can leave the exact range at a larger one.
-            None => {
-                out.truncate(start);
-                return None;
-            }
-        }
+    for &value in values {
+        // A value exact at a smaller scale can leave the exact range at a larger one.
+        let Some(whole) = unscale(value, scale) else {
+            out.truncate(start);
+            return None;
+        };
+        out.push(whole);
     }
     Some(scale as u8)
 }
 
+/// The smallest scale, from `least` on, at which `value` is exact, and its integer there.
+pub(super) fn scale_of(value: f64, least: u8) -> Option<(u8, i64)> {
+    (usize::from(least)..POWERS.len()).find_map(|scale| Some((scale as u8, unscale(value, scale)?)))
+}
+
+/// Whether integers at scale `from` are exact at scale `to`, too.
+pub(super) fn fits(whole: &[i64], from: u8, to: u8) -> bool {
+    let largest = EXACT as i64 / factor(from, to);
+    from == to || whole.iter().all(|n| n.abs() < largest)
+}
+
+/// Turns integers at scale `from` into those at scale `to`, which [`fits`] says is exact.
+pub(super) fn upscale(whole: &mut [i64], from: u8, to: u8) {
+    if from != to {
+        whole.iter_mut().for_each(|n| *n *= factor(from, to));
+    }
+}
+
+fn factor(from: u8, to: u8) -> i64 {
+    POWERS[usize::from(to - from)] as i64
+}
+
 /// Unit of a file's times.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-pub(in crate::store) enum TimeUnit {
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum TimeUnit {
     Millis,
     Micros,
     Nanos,
@@ -69,30 +80,18 @@ impl TimeUnit {
         }
     }
 
-    /// The coarsest unit, from this one on, that loses nothing of the samples' times.
-    pub fn fit(self, samples: &[Sample]) -> TimeUnit {
-        let mut unit = self;
-        for sample in samples {
-            unit = match unit {
-                TimeUnit::Millis if sample.time.nanos() % 1_000_000 != 0 => TimeUnit::Micros,
-                same => same,
-            };
-            if unit == TimeUnit::Micros && sample.time.nanos() % 1_000 != 0 {
-                return TimeUnit::Nanos;
-            }
-        }
-        unit
+    /// The coarsest unit, from this one on, that loses nothing of the times (nanoseconds since the epoch).
+    pub fn fit(self, times: &[i64]) -> TimeUnit {
+        let whole = |nanos: i64| times.iter().all(|time| time % nanos == 0);
+        let fitting =
+            [TimeUnit::Millis, TimeUnit::Micros].into_iter().find(|unit| *unit >= self && whole(unit.nanos()));
+        fitting.unwrap_or(TimeUnit::Nanos)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Timestamp;
-
-    fn samples(values: &[f64]) -> Vec<Sample> {
-        values.iter().map(|&value| Sample { time: Timestamp::from_nanos(0), value }).collect()
-    }
 
     #[test]
     fn the_smallest_scale_that_loses_no_bit() {
@@ -109,7 +108,7 @@ mod tests {
         ];
         for (values, scale) in cases {
             let mut whole = Vec::new();
-            assert_eq!(scaled(&samples(values), &mut whole), scale, "{values:?}");
+            assert_eq!(scaled(values, &mut whole), scale, "{values:?}");
             let mut back = Vec::new();
             rescale(&whole, scale.unwrap_or(0), &mut back);
             assert_eq!(back, if scale.is_some() { values.to_vec() } else { vec![] });
@@ -118,10 +117,9 @@ mod tests {
 
     #[test]
     fn the_coarsest_unit_that_loses_nothing() {
-        let at = |nanos| vec![Sample { time: Timestamp::from_nanos(nanos), value: 0.0 }];
-        assert_eq!(TimeUnit::Millis.fit(&at(5_000_000)), TimeUnit::Millis);
-        assert_eq!(TimeUnit::Millis.fit(&at(5_001_000)), TimeUnit::Micros);
-        assert_eq!(TimeUnit::Millis.fit(&at(-1)), TimeUnit::Nanos);
-        assert_eq!(TimeUnit::Nanos.fit(&at(0)), TimeUnit::Nanos);
+        assert_eq!(TimeUnit::Millis.fit(&[5_000_000, 0]), TimeUnit::Millis);
+        assert_eq!(TimeUnit::Millis.fit(&[5_000_000, 5_001_000]), TimeUnit::Micros);
+        assert_eq!(TimeUnit::Millis.fit(&[-1]), TimeUnit::Nanos);
+        assert_eq!(TimeUnit::Nanos.fit(&[0]), TimeUnit::Nanos);
     }
 }
