@@ -32,4 +32,4 @@ kill ROUNDS="100":
 
 # Flips bytes in every kind of file
 flips COUNT="1000":
-    PLIMSOLL_FLIPS={{ COUNT }} cargo test --test it sim::flips -- --include-ignored --nocapture
+    PLIMSOLL_FLIPS={{ COUNT }} cargo test --test it sim::flips -- --nocapture

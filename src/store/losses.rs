@@ -105,6 +105,22 @@ impl Store {
         Ok(())
     }
 
+    /// The stages' state does not read: they start afresh, and what they write of the time before is of too few samples.
+    pub(super) fn tell_lost_state(&self, name: &str) -> Result<(), StoreError> {
+        let reason = "the stages' state does not read: rows of windows that were open then are of later samples alone";
+        tracing::warn!(name, "{reason}");
+        let last = self.view().segments.iter().map(|segment| segment.record.last).max();
+        let loss = Loss {
+            table: "checkpoints".into(),
+            path: format!("checkpoints/{name}"),
+            last,
+            reason: reason.into(),
+            found: self.world.clock.now().nanos(),
+            ..Loss::default()
+        };
+        Ok(self.catalog.commit(&Commit { losses: vec![loss], ..Commit::default() })?)
+    }
+
     fn loss_of(&self, record: &SegmentRecord, reason: &str) -> Loss {
         Loss {
             table: record.table.to_string(),

@@ -84,7 +84,7 @@ impl Store {
         if let Some(name) = self.catalog.checkpoint() {
             match read_state(&*self.world.disk, &self.dir.join("checkpoints").join(&name)) {
                 Some(state) => tap.restore(&state),
-                None => tracing::warn!(name, "the stages' state does not read: they start afresh"),
+                None => self.tell_lost_state(&name)?,
             }
         }
         let wal_dir = self.dir.join("wal");
