@@ -93,10 +93,10 @@ impl Values {
         *self = Values::Floats(values.into_floats());
     }
 
-    fn pick(&mut self, places: &[u32]) {
+    fn pick(&mut self, places: &[(i64, u32)]) {
         match self {
-            Values::Scaled { whole, .. } => *whole = places.iter().map(|&at| whole[at as usize]).collect(),
-            Values::Floats(floats) => *floats = places.iter().map(|&at| floats[at as usize]).collect(),
+            Values::Scaled { whole, .. } => *whole = places.iter().map(|&(_, at)| whole[at as usize]).collect(),
+            Values::Floats(floats) => *floats = places.iter().map(|&(_, at)| floats[at as usize]).collect(),
         }
     }
 
@@ -140,13 +140,16 @@ impl Points {
         if self.ordered() {
             return;
         }
-        let mut places: Vec<u32> = (0..self.len() as u32).collect();
-        places.sort_by_key(|&at| self.times[at as usize]);
-        let time = |at: &u32| self.times[*at as usize];
-        let last_of_time = |at: usize| places.get(at + 1).is_none_or(|next| time(next) != time(&places[at]));
-        let kept: Vec<u32> = (0..places.len()).filter(|&at| last_of_time(at)).map(|at| places[at]).collect();
-        self.times = kept.iter().map(time).collect();
-        self.values.pick(&kept);
+        // Stable: mostly a few long runs, which it merges.
+        let mut places: Vec<(i64, u32)> = self.times.iter().copied().zip(0..).collect();
+        places.sort_by_key(|&(time, _)| time);
+        // From behind, so that of equal times the last comes first.
+        places.reverse();
+        places.dedup_by_key(|(time, _)| *time);
+        places.reverse();
+        self.times.clear();
+        self.times.extend(places.iter().map(|&(time, _)| time));
+        self.values.pick(&places);
     }
 
     /// Leaves what lies within `span`; the points are sorted.

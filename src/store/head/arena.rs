@@ -35,7 +35,24 @@ pub(super) struct Chain {
     used: u16,
 }
 
+/// A place in a chain.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    block: u32,
+    /// Which block of the chain it is.
+    nth: u16,
+    at: u16,
+}
+
 impl Chain {
+    pub fn start(self) -> Place {
+        Place { block: self.first, nth: 0, at: 0 }
+    }
+
+    pub fn end(self) -> Place {
+        Place { block: self.last, nth: self.blocks.saturating_sub(1), at: self.used }
+    }
+
     fn block_bytes(nth: u32) -> usize {
         UNIT << nth.min(LARGEST)
     }
@@ -66,16 +83,18 @@ impl Arena {
         }
     }
 
-    /// Copies a chain's bytes, and some more where its last block has room left.
-    pub fn read(&self, chain: Chain, out: &mut Vec<u8>) {
-        let mut block = chain.first;
-        let mut nth = 0;
-        while block != 0 {
-            let bytes = self.block(block, Chain::block_bytes(nth));
+    /// Copies a chain's bytes from one place to a later one.
+    pub fn read(&self, mut from: Place, to: Place, out: &mut Vec<u8>) {
+        while from.block != to.block {
+            let bytes = self.block(from.block, Chain::block_bytes(u32::from(from.nth)));
             let (payload, link) = bytes.split_at(bytes.len() - LINK);
-            out.extend_from_slice(payload);
-            block = u32::from_le_bytes([link[0], link[1], link[2], link[3]]);
-            nth += 1;
+            out.extend_from_slice(&payload[usize::from(from.at)..]);
+            let block = u32::from_le_bytes([link[0], link[1], link[2], link[3]]);
+            from = Place { block, nth: from.nth.saturating_add(1), at: 0 };
+        }
+        if to.block != 0 {
+            let bytes = self.block(to.block, Chain::block_bytes(u32::from(to.nth)));
+            out.extend_from_slice(&bytes[usize::from(from.at)..usize::from(to.at)]);
         }
     }
 
@@ -128,17 +147,26 @@ mod tests {
         let mut arena = Arena::default();
         let mut chains = [Chain::default(); 3];
         let mut wanted: [Vec<u8>; 3] = Default::default();
+        let mut places = Vec::new();
         for round in 0..2000_usize {
             let which = round % 7 % 3;
             let bytes: Vec<u8> = (0..round % 23).map(|n| (round * 31 + n) as u8).collect();
             arena.append(&mut chains[which], &bytes);
             wanted[which].extend(bytes);
+            if which == 0 && !wanted[0].is_empty() {
+                places.push((chains[0].end(), wanted[0].len()));
+            }
+        }
+        for between in places.windows(2) {
+            let [(from, start), (to, end)] = [between[0], between[1]];
+            let mut read = Vec::new();
+            arena.read(from, to, &mut read);
+            assert_eq!(read, wanted[0][start..end]);
         }
         for (chain, wanted) in chains.into_iter().zip(&wanted) {
             let mut read = Vec::new();
-            arena.read(chain, &mut read);
-            assert_eq!(&read[..wanted.len()], wanted);
-            assert!(read.len() - wanted.len() <= UNIT << LARGEST);
+            arena.read(chain.start(), chain.end(), &mut read);
+            assert_eq!(&read, wanted);
         }
     }
 }

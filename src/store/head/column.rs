@@ -11,8 +11,8 @@
 //!
 //! A walk of small whole numbers at even times takes one byte a sample, a float nine.
 
-use super::arena::{Arena, Chain};
-use crate::model::Timestamp;
+use super::arena::{Arena, Chain, Place};
+use crate::model::{Span, Timestamp};
 use crate::store::points::{Points, Values};
 use crate::store::scale::scale_of;
 use crate::store::varint::{put, put_signed, take, take_signed, unzigzag, zigzag};
@@ -25,6 +25,8 @@ const KIND: u8 = 3 << 1;
 const INLINE_SHIFT: u8 = 3;
 /// Differences from here on follow as a varint.
 const INLINE_MAX: u64 = 31;
+/// Samples after which a mark is made.
+pub(super) const STRETCH: u32 = 512;
 
 /// How the values of a column have been since its first float or whole number.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
@@ -36,13 +38,31 @@ enum Mode {
     Floats,
 }
 
+/// The end of a stretch of samples, so that a reader need not unpack those of other times.
+pub(super) struct Mark {
+    /// Earliest and latest time of the stretch that ends here.
+    times: (i64, i64),
+    place: Place,
+    /// What the next sample is a difference to.
+    before: Before,
+}
+
+/// What a sample is a difference to.
+#[derive(Clone, Copy, Default)]
+struct Before {
+    time: i64,
+    step: i64,
+    scale: u8,
+    whole: i64,
+}
+
 /// The samples of one series.
 #[derive(Default)]
 pub(super) struct Column {
     chain: Chain,
     count: u32,
     mode: Mode,
-    /// Earliest and latest time.
+    /// Earliest and latest time since the last mark.
     first: i64,
     last: i64,
     /// Time of the sample that came last, and its step from the one before.
@@ -56,12 +76,28 @@ impl Column {
         self.count
     }
 
-    pub fn time_range(&self) -> Option<(Timestamp, Timestamp)> {
-        (self.count > 0).then(|| (Timestamp::from_nanos(self.first), Timestamp::from_nanos(self.last)))
+    pub fn time_range(&self, marks: &[Mark]) -> Option<(Timestamp, Timestamp)> {
+        if self.count == 0 {
+            return None;
+        }
+        let times = marks.iter().map(|mark| mark.times);
+        let (first, last) = times.fold((self.first, self.last), |a, b| (a.0.min(b.0), a.1.max(b.1)));
+        Some((Timestamp::from_nanos(first), Timestamp::from_nanos(last)))
+    }
+
+    /// The mark to be noted before the next sample, if it is time for one.
+    #[inline]
+    pub fn mark(&self) -> Option<Mark> {
+        if self.count == 0 || !self.count.is_multiple_of(STRETCH) {
+            return None;
+        }
+        let scale = if let Mode::Scaled(scale) = self.mode { scale } else { 0 };
+        let before = Before { time: self.time, step: self.step, scale, whole: self.whole };
+        Some(Mark { times: (self.first, self.last), place: self.chain.end(), before })
     }
 
     pub fn push(&mut self, time: i64, value: f64, arena: &mut Arena) {
-        if self.count == 0 {
+        if self.count.is_multiple_of(STRETCH) {
             (self.first, self.last) = (time, time);
         }
         (self.first, self.last) = (self.first.min(time), self.last.max(time));
@@ -95,15 +131,30 @@ impl Column {
         arena.append(&mut self.chain, &packed.0);
     }
 
-    /// The first `count` samples in the order they came.
-    pub fn points(&self, count: u32, arena: &Arena) -> Points {
-        let mut bytes = Vec::new();
-        arena.read(self.chain, &mut bytes);
+    /// Of the first `count` samples those within `span`, and others near them, in the order they came.
+    pub fn points(&self, count: u32, span: Span, marks: &[Mark], arena: &Arena) -> Points {
         let count = count.min(self.count);
-        let mut unpacked = Unpacked::with_capacity(count as usize);
-        let rest = &mut &bytes[..];
-        for _ in 0..count {
-            unpacked.take(rest).expect("a column holds the samples it counted");
+        let mut unpacked = Unpacked::with_capacity(count.min(STRETCH) as usize);
+        let mut bytes = Vec::new();
+        let starts = std::iter::once((self.chain.start(), Before::default()));
+        let starts = starts.chain(marks.iter().map(|mark| (mark.place, mark.before)));
+        let last = ((self.first, self.last), self.chain.end());
+        let ends = marks.iter().map(|mark| (mark.times, mark.place)).chain([last]);
+        for (nth, ((from, before), ((first, last), to))) in (0..).zip(starts.zip(ends)) {
+            let samples = count.saturating_sub(nth * STRETCH).min(STRETCH);
+            if samples == 0 {
+                break;
+            }
+            if !span.touches(Timestamp::from_nanos(first), Timestamp::from_nanos(last)) {
+                continue;
+            }
+            bytes.clear();
+            arena.read(from, to, &mut bytes);
+            unpacked.before = before;
+            let rest = &mut &bytes[..];
+            for _ in 0..samples {
+                unpacked.take(rest).expect("a column holds the samples it counted");
+            }
         }
         unpacked.points
     }
@@ -144,38 +195,35 @@ impl Packed {
 /// Samples read back, and what the next one is a difference to.
 struct Unpacked {
     points: Points,
-    time: i64,
-    step: i64,
-    scale: u8,
-    whole: i64,
+    before: Before,
 }
 
 impl Unpacked {
     fn with_capacity(samples: usize) -> Self {
         let values = Values::Scaled { scale: 0, whole: Vec::with_capacity(samples) };
         let points = Points { times: Vec::with_capacity(samples), values };
-        Unpacked { points, time: 0, step: 0, scale: 0, whole: 0 }
+        Unpacked { points, before: Before::default() }
     }
 
     fn take(&mut self, rest: &mut &[u8]) -> Option<()> {
         let (&control, after) = rest.split_first()?;
         *rest = after;
         if control & STEP_DIFFERS != 0 {
-            self.step = self.step.wrapping_add(take_signed(rest)?);
+            self.before.step = self.before.step.wrapping_add(take_signed(rest)?);
         }
-        self.time = self.time.wrapping_add(self.step);
-        self.points.times.push(self.time);
+        self.before.time = self.before.time.wrapping_add(self.before.step);
+        self.points.times.push(self.before.time);
         match control & KIND {
             DIFFERENCE => {
                 let inline = u64::from(control >> INLINE_SHIFT);
                 let difference = if inline == INLINE_MAX { INLINE_MAX + take(rest)? } else { inline };
-                self.whole = self.whole.wrapping_add(unzigzag(difference));
+                self.before.whole = self.before.whole.wrapping_add(unzigzag(difference));
                 self.push_whole();
             }
             NEW_SCALE => {
                 let (&scale, after) = rest.split_first()?;
                 *rest = after;
-                (self.scale, self.whole) = (scale, take_signed(rest)?);
+                (self.before.scale, self.before.whole) = (scale, take_signed(rest)?);
                 self.push_whole();
             }
             _ => {
@@ -189,8 +237,8 @@ impl Unpacked {
 
     fn push_whole(&mut self) {
         match &mut self.points.values {
-            Values::Scaled { scale, whole } if *scale == self.scale => whole.push(self.whole),
-            values => values.push_whole(self.scale, self.whole),
+            Values::Scaled { scale, whole } if *scale == self.before.scale => whole.push(self.before.whole),
+            values => values.push_whole(self.before.scale, self.before.whole),
         }
     }
 }
@@ -200,12 +248,20 @@ mod tests {
     use super::*;
     use crate::world::Chance;
 
+    fn filled(samples: &[(i64, f64)]) -> (Column, Vec<Mark>, Arena) {
+        let (mut column, mut marks, mut arena) = (Column::default(), Vec::new(), Arena::default());
+        for &(time, value) in samples {
+            marks.extend(column.mark());
+            column.push(time, value, &mut arena);
+        }
+        (column, marks, arena)
+    }
+
     fn back(samples: &[(i64, f64)]) -> (Vec<(i64, u64)>, usize) {
-        let (mut column, mut arena) = (Column::default(), Arena::default());
-        samples.iter().for_each(|&(time, value)| column.push(time, value, &mut arena));
-        let points = column.points(u32::MAX, &arena);
+        let (column, marks, arena) = filled(samples);
+        let points = column.points(u32::MAX, Span::ALL, &marks, &arena);
         let mut bytes = Vec::new();
-        arena.read(column.chain, &mut bytes);
+        arena.read(column.chain.start(), column.chain.end(), &mut bytes);
         let told = points.into_samples().iter().map(|sample| (sample.time.nanos(), sample.value.to_bits())).collect();
         (told, bytes.len())
     }
@@ -224,7 +280,7 @@ mod tests {
         let chance = Chance::seeded(seed);
         for round in 0..2_000 {
             let digits = chance.below(6) as i32;
-            let count = chance.below(200);
+            let count = chance.below(if round % 50 == 0 { 3_000 } else { 200 });
             let samples: Vec<(i64, f64)> = (0..count as i64)
                 .map(|n| {
                     let jitter = if chance.below(4) == 0 { chance.next_u64() as i64 >> chance.below(64) } else { 0 };
@@ -250,5 +306,29 @@ mod tests {
             .collect();
         let bytes = check(&walk, "walk");
         assert!(bytes < 10_000 + 1_500, "{bytes} bytes");
+    }
+
+    #[test]
+    fn a_reader_of_a_span_unpacks_what_is_near_it() {
+        let odd = |n: i64| if n % 700 == 3 { 0.1 + 0.2 } else { n as f64 / 4.0 };
+        // Every hundredth sample comes late.
+        let time = |n: i64| if n % 100 == 0 { n / 2 } else { n };
+        for values in [|n: i64| n as f64, odd] {
+            let samples: Vec<(i64, f64)> = (0..5_000).map(|n| (time(n), values(n))).collect();
+            let (column, marks, arena) = filled(&samples);
+            let range = column.time_range(&marks).unwrap();
+            assert_eq!((range.0.nanos(), range.1.nanos()), (0, 4_999));
+            for (start, end, count) in
+                [(0, 1, 5_000), (1_000, 1_100, 5_000), (1_000, 1_100, 1_050), (4_900, 9_000, 4_950)]
+            {
+                let span = Span::new(Timestamp::from_nanos(start), Timestamp::from_nanos(end));
+                let found = column.points(count, span, &marks, &arena).into_samples();
+                let within = |&&(time, _): &&(i64, f64)| start <= time && time < end;
+                let wanted: Vec<_> = samples[..count as usize].iter().filter(within).copied().collect();
+                assert!(found.len() < 4 * STRETCH as usize + wanted.len(), "{} for {start}..{end}", found.len());
+                let found = found.iter().map(|sample| (sample.time.nanos(), sample.value));
+                assert_eq!(found.filter(|sample| within(&sample)).collect::<Vec<_>>(), wanted);
+            }
+        }
     }
 }

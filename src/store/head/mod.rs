@@ -3,10 +3,11 @@
 mod arena;
 mod column;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arena::Arena;
-use column::Column;
+use column::{Column, Mark};
 
 use super::points::Points;
 use super::scale::TimeUnit;
@@ -19,6 +20,8 @@ const SHARE: usize = 1024;
 #[derive(Default)]
 pub(super) struct Head {
     columns: Vec<Column>,
+    /// Of columns that are long.
+    marks: HashMap<u32, Vec<Mark>>,
     arena: Arena,
     samples: usize,
     unit: Option<TimeUnit>,
@@ -46,7 +49,11 @@ impl Head {
             self.counts.resize(series.div_ceil(SHARE), None);
         }
         for ((&series, &time), &value) in batch.series.iter().zip(&batch.times).zip(&batch.values) {
-            self.columns[series as usize].push(time, value, &mut self.arena);
+            let column = &mut self.columns[series as usize];
+            if let Some(mark) = column.mark() {
+                self.marks.entry(series).or_default().push(mark);
+            }
+            column.push(time, value, &mut self.arena);
             self.counts[series as usize / SHARE] = None;
         }
         self.samples += batch.len();
@@ -59,11 +66,13 @@ impl Head {
 
     /// Bytes it takes.
     pub fn bytes(&self) -> usize {
-        self.arena.bytes() + self.columns.capacity() * size_of::<Column>()
+        self.arena.bytes()
+            + self.columns.capacity() * size_of::<Column>()
+            + self.samples / column::STRETCH as usize * size_of::<Mark>()
     }
 
     pub fn time_range(&self) -> Option<(Timestamp, Timestamp)> {
-        let ranges = self.columns.iter().filter_map(Column::time_range);
+        let ranges = self.filled().filter_map(|series| self.series_range(series));
         ranges.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
     }
 
@@ -85,7 +94,7 @@ impl Head {
     /// The first `count` samples of a series within `span`, by time; of several at one time the last that came.
     pub fn points(&self, series: SeriesId, count: u32, span: Span) -> Points {
         let Some(column) = self.columns.get(series.index()) else { return Points::default() };
-        let mut points = column.points(count, &self.arena);
+        let mut points = column.points(count, span, self.marks_of(series), &self.arena);
         points.sort();
         points.keep_within(span);
         points
@@ -93,7 +102,11 @@ impl Head {
 
     /// First and last time of a series, or a span around those of its first samples.
     pub fn series_range(&self, series: SeriesId) -> Option<(Timestamp, Timestamp)> {
-        self.columns.get(series.index())?.time_range()
+        self.columns.get(series.index())?.time_range(self.marks_of(series))
+    }
+
+    fn marks_of(&self, series: SeriesId) -> &[Mark] {
+        self.marks.get(&series.0).map_or(&[], Vec::as_slice)
     }
 
     /// Series that have samples.
