@@ -54,7 +54,6 @@ def arguments(parser):
     parser.add_argument("--hosts", type=int, default=100, help="hosts, each of ten series (default 100)")
     parser.add_argument("--hours", type=float, default=24.0, help="hours of history (default 24)")
     parser.add_argument("--step", type=int, default=10, help="seconds from row to row (default 10)")
-    parser.add_argument("--noise", choices=NOISES, default="int", help="whole numbers, two decimals, or all digits")
     parser.add_argument("--seed", type=int, default=1, help="of the random walks (default 1)")
 
 
@@ -62,6 +61,7 @@ def main():
     parser = argparse.ArgumentParser(description="Writes the devops load as line protocol.")
     parser.add_argument("out", metavar="OUT.lp")
     arguments(parser)
+    parser.add_argument("--noise", choices=NOISES, default="int", help="whole numbers, two decimals, or all digits")
     args = parser.parse_args()
     with open(args.out, "wb", buffering=1 << 22) as out:
         generate(out, args.hosts, args.hours, args.step, args.noise, args.seed)
