@@ -38,7 +38,7 @@ use witness::{Said, Witness};
 /// Version of the layout of everything in the data directory. Another one is refused.
 pub const FORMAT: u64 = 2;
 
-const SERIES_BLOCK: usize = 1024;
+const SERIES_BLOCK: usize = 256;
 const HEAD: &[u8] = b"head";
 
 type SeriesBlocks = Vec<(u32, Vec<u8>)>;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::CatalogError;
 
 /// Bytes by which sled's log grows: its default of 512 KiB would be most of a small store.
-const LOG_SEGMENT: usize = 128 << 10;
+const LOG_SEGMENT: usize = 32 << 10;
 /// How often and how long to wait for sled's threads of an earlier opening to let go of its file.
 const LOOK: Duration = Duration::from_millis(10);
 const LOOKS: u32 = 500;

@@ -13,8 +13,11 @@ use zstd::bulk::Compressor;
 
 use crate::store::varint::{put, put_signed};
 
-/// Beyond level 1 the compressor looks for long matches, which delta packing leaves few of: slower, and no smaller.
-const ZSTD_LEVEL: i32 = 1;
+/// Level 1 finds no long matches, and where delta packing left none is the smaller of the two; where a pattern comes
+/// again, as in counters of few steps, level 6 is.
+const ZSTD_LEVELS: [i32; 2] = [1, 6];
+/// A payload that the first level leaves nearly as long is no pattern, and the second not tried.
+const WORTH_PERCENT: usize = 85;
 
 /// Where a page of data lies, and what is in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,20 +36,27 @@ pub(super) struct PageRef {
 
 /// Compresses payloads; keeps its tables from page to page.
 pub(super) struct PageCompressor {
-    zstd: Compressor<'static>,
-    packed: Vec<u8>,
+    zstd: [Compressor<'static>; 2],
+    packed: [Vec<u8>; 2],
 }
 
 impl PageCompressor {
     pub fn new() -> ParquetResult<Self> {
-        Ok(PageCompressor { zstd: Compressor::new(ZSTD_LEVEL)?, packed: Vec::new() })
+        let [fast, thorough] = ZSTD_LEVELS;
+        Ok(PageCompressor { zstd: [Compressor::new(fast)?, Compressor::new(thorough)?], packed: Default::default() })
     }
 
     fn compress(&mut self, plain: &[u8]) -> ParquetResult<&[u8]> {
-        self.packed.clear();
-        self.packed.reserve(zstd::zstd_safe::compress_bound(plain.len()));
-        self.zstd.compress_to_buffer(plain, &mut self.packed)?;
-        Ok(&self.packed)
+        self.packed.iter_mut().for_each(Vec::clear);
+        for (zstd, packed) in self.zstd.iter_mut().zip(&mut self.packed) {
+            packed.reserve(zstd::zstd_safe::compress_bound(plain.len()));
+            zstd.compress_to_buffer(plain, packed)?;
+            if packed.len() * 100 > plain.len() * WORTH_PERCENT {
+                break;
+            }
+        }
+        let [fast, thorough] = &self.packed;
+        Ok(if (1..fast.len()).contains(&thorough.len()) { thorough } else { fast })
     }
 }
 
@@ -113,7 +123,7 @@ impl Chunk {
         }
         let mut metadata = ColumnChunkMetaData::builder(described)
             .set_encodings(encodings)
-            .set_compression(Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL)?))
+            .set_compression(Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVELS[0])?))
             .set_num_values(rows as i64)
             .set_total_compressed_size(self.bytes.len() as i64)
             .set_total_uncompressed_size(self.plain_bytes as i64)
