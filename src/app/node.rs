@@ -9,10 +9,10 @@ use arrow::array::{ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArra
 use super::global::{Global, WrongUsage};
 use crate::config::{Settings, read_pipelines};
 use crate::flow::{SourceStats, Sources, StageStats};
-use crate::query::{Engine, SystemTable};
+use crate::query::{Engine, MemoryShare, SystemTable};
 use crate::stages::{Doors, PipelineSpec, Pipelines};
 use crate::store::{Keeper, Store};
-use crate::world::World;
+use crate::world::{World, resident_bytes};
 
 /// Everything of one data directory.
 pub(super) struct Node {
@@ -78,11 +78,12 @@ impl Node {
         let pipelines = Pipelines::attach(&store, pipelines)?;
         let told = pipelines.clone();
         let stages = SystemTable { name: "pipelines", rows: Arc::new(move || stage_rows(&told.stats())) };
-        let memory = usize::try_from(settings.query.memory.as_u64()).unwrap_or(usize::MAX);
         let doors = Arc::new(Doors::new(store.clone(), settings.budget_spec()));
         let told = doors.clone();
         let sources = SystemTable { name: "sources", rows: Arc::new(move || source_rows(&told.stats())) };
-        let engine = Arc::new(Engine::new(store.clone(), vec![stages, sources], memory)?);
+        let engine = Arc::new(Engine::new(store.clone(), vec![stages, sources], settings.query_bytes())?);
+        let all = settings.memory.as_u64();
+        engine.tell_memory_of(Arc::new(move || vec![of_process(all)]));
         Ok(Node { world, settings, store, pipelines, engine, doors, keeper: None })
     }
 
@@ -99,6 +100,16 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.keeper = None;
         self.pipelines.stop();
+    }
+}
+
+fn of_process(memory: u64) -> MemoryShare {
+    let bytes = resident_bytes().unwrap_or(0);
+    MemoryShare {
+        share: "the process, resident",
+        bytes,
+        limit: Some(memory),
+        at_limit: "each share has its own remedy",
     }
 }
 

@@ -27,8 +27,11 @@ pub(super) fn serve(global: &Global, args: &ServeArgs) -> anyhow::Result<()> {
 pub(super) fn run(node: Node, listen: &str) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("http").build()?;
     let ingest = &node.settings.ingest;
+    let bodies = node.settings.memory_plan().bodies();
     let limits = Limits {
-        body: usize::try_from(ingest.body_max.as_u64()).unwrap_or(usize::MAX),
+        body: usize::try_from(ingest.body_max.as_u64().min(bodies)).unwrap_or(usize::MAX),
+        bodies: usize::try_from(bodies).unwrap_or(usize::MAX),
+        known: usize::try_from(node.settings.memory_plan().known()).unwrap_or(usize::MAX),
         future: ingest.future_max,
         retention: node.settings.store.retention,
     };

@@ -1,9 +1,11 @@
 //! Settings and pipeline files: read, checked, every fault at once with its line and remedy.
 
 mod faults;
+mod memory;
 mod pipelines;
 mod settings;
 
 pub use faults::{ConfigFault, ConfigFaults};
+pub use memory::MemoryPlan;
 pub use pipelines::{DEFAULT_PIPELINE, read_pipeline, read_pipelines};
 pub use settings::{CollectSettings, IngestSettings, PipelineSettings, QuerySettings, Settings, StoreSettings};

@@ -6,19 +6,36 @@ use bytesize::ByteSize;
 use serde::Deserialize;
 
 use super::faults::{ConfigFault, ConfigFaults, line_around, line_of, parse};
+use super::memory::MemoryPlan;
 use crate::stages::BudgetSpec;
 use crate::store::{StoreSpec, Sync};
 
 /// All settings. A key can be set in the file, as `PLIMSOLL__SECTION__KEY` in the environment, or by a flag; the later
 /// wins.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
+    /// What everything together may take; [`MemoryPlan`] divides it. At its limit a share is written to disk, makes
+    /// senders wait, or refuses.
+    pub memory: ByteSize,
     pub store: StoreSettings,
     pub ingest: IngestSettings,
     pub collect: CollectSettings,
     pub query: QuerySettings,
     pub pipelines: PipelineSettings,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            memory: ByteSize::mib(512),
+            store: StoreSettings::default(),
+            ingest: IngestSettings::default(),
+            collect: CollectSettings::default(),
+            query: QuerySettings::default(),
+            pipelines: PipelineSettings::default(),
+        }
+    }
 }
 
 /// `[store]`
@@ -27,8 +44,8 @@ pub struct Settings {
 pub struct StoreSettings {
     /// `always`, `interval` (1 s) or `never`: when an acknowledged sample is on the disk itself.
     pub sync: Sync,
-    /// Samples in memory, in bytes, at which they are written to a segment.
-    pub head: ByteSize,
+    /// Samples in memory, in bytes, at which they are written to a segment; a sixteenth of `memory` without it.
+    pub head: Option<ByteSize>,
     /// Age at which they are, however few.
     #[serde(with = "humantime_serde")]
     pub head_age: Duration,
@@ -44,7 +61,7 @@ impl Default for StoreSettings {
         let spec = StoreSpec::default();
         StoreSettings {
             sync: spec.sync,
-            head: ByteSize::b(spec.head_bytes as u64),
+            head: None,
             head_age: spec.head_age,
             segment: ByteSize::b(spec.segment_bytes),
             retention: spec.retention,
@@ -98,17 +115,12 @@ impl Default for CollectSettings {
 }
 
 /// `[query]`
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct QuerySettings {
-    /// What sorts, joins and aggregates of all queries may hold together; beyond it they spill to disk.
-    pub memory: ByteSize,
-}
-
-impl Default for QuerySettings {
-    fn default() -> Self {
-        QuerySettings { memory: ByteSize::mib(256) }
-    }
+    /// What all queries may hold together, a quarter of `memory` without it: beyond it sorts, joins and aggregates
+    /// spill to disk, and an answer that is larger is refused.
+    pub memory: Option<ByteSize>,
 }
 
 /// `[pipelines]`
@@ -147,18 +159,20 @@ impl Settings {
 
     /// Sets one key of `table`, which keeps what was laid over before.
     fn lay_over(&mut self, table: &mut toml::Table, key: &str, value: &str) -> Result<(), String> {
-        let Some((section, key)) = key.split_once("__") else {
-            return Err("write PLIMSOLL__SECTION__KEY, as in PLIMSOLL__STORE__SYNC".into());
-        };
         let mut changed = table.clone();
         let plain = toml::Value::String(value.to_owned());
         let typed = format!("v = {value}").parse::<toml::Table>().ok().and_then(|mut table| table.remove("v"));
-        let section = changed
-            .entry(section.to_lowercase())
-            .or_insert_with(|| toml::Value::Table(toml::Table::new()))
-            .as_table_mut()
-            .ok_or("the section is a value in the file")?;
-        section.insert(key.to_lowercase(), typed.unwrap_or(plain));
+        let value = typed.unwrap_or(plain);
+        let (section, key) = match key.split_once("__") {
+            Some((section, key)) => {
+                let section = changed.entry(section.to_lowercase());
+                let section = section.or_insert_with(|| toml::Value::Table(toml::Table::new()));
+                (section.as_table_mut().ok_or("the section is a value in the file")?, key)
+            }
+            None if key.eq_ignore_ascii_case("memory") => (&mut changed, key),
+            None => return Err("write PLIMSOLL__SECTION__KEY, as in PLIMSOLL__STORE__SYNC".into()),
+        };
+        section.insert(key.to_lowercase(), value);
         *self = changed.clone().try_into().map_err(|error: toml::de::Error| error.message().to_owned())?;
         *table = changed;
         Ok(())
@@ -172,13 +186,17 @@ impl Settings {
                 faults.push(ConfigFault { file: file.to_owned(), line, error: format!("{key}: {remedy}") });
             }
         };
-        check(self.store.head >= ByteSize::mb(1), "head", "write at least 1MB, as in head = \"48MB\"");
+        check(self.memory >= MemoryPlan::LEAST, "memory", "write at least 64MB, as in memory = \"512MB\"");
+        let head = self.store.head;
+        check(head.is_none_or(|head| head >= ByteSize::mb(1)), "head", "write at least 1MB, as in head = \"32MB\"");
         check(self.store.segment >= ByteSize::mb(1), "segment", "write at least 1MB, as in segment = \"512MB\"");
         check(self.ingest.body_max >= ByteSize::kb(1), "body_max", "write at least 1KB, as in body_max = \"64MB\"");
         let told = "write at least 1, as in series_per_source = 2000000";
         check(self.ingest.series_per_source >= 1, "series_per_source", told);
         check(self.ingest.series_max >= 1, "series_max", "write at least 1, as in series_max = 10000000");
-        check(self.query.memory >= ByteSize::mb(16), "memory", "write at least 16MB, as in memory = \"256MB\"");
+        let memory = self.query.memory;
+        let told = "write at least 16MB, as in memory = \"256MB\"";
+        check(memory.is_none_or(|memory| memory >= ByteSize::mb(16)), "memory", told);
         check(
             self.collect.system_interval >= Duration::from_millis(100),
             "system_interval",
@@ -191,15 +209,30 @@ impl Settings {
         BudgetSpec { series_per_source: self.ingest.series_per_source, series_max: self.ingest.series_max }
     }
 
+    pub fn memory_plan(&self) -> MemoryPlan {
+        MemoryPlan { all: self.memory.as_u64() }
+    }
+
+    /// Bytes that queries may hold together.
+    pub fn query_bytes(&self) -> usize {
+        bytes(self.query.memory.map_or(self.memory_plan().queries(), |memory| memory.as_u64()))
+    }
+
     pub fn store_spec(&self) -> StoreSpec {
+        let plan = self.memory_plan();
         StoreSpec {
             sync: self.store.sync,
-            head_bytes: usize::try_from(self.store.head.as_u64()).unwrap_or(usize::MAX),
+            head_bytes: bytes(self.store.head.map_or(plan.head(), |head| head.as_u64())),
+            series_bytes: bytes(plan.series()),
             head_age: self.store.head_age,
             segment_bytes: self.store.segment.as_u64(),
             retention: self.store.retention,
         }
     }
+}
+
+fn bytes(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]
@@ -221,6 +254,13 @@ mod tests {
         assert_eq!(told(text, &[("PLIMSOLL__STORE__SYNC", "always")]), "Always Some(172800s)");
         let both = [("PLIMSOLL__STORE__SYNC", "always"), ("PLIMSOLL__STORE__RETENTION", "1d")];
         assert_eq!(told(text, &both), "Always Some(86400s)", "each of them counts");
+        let set = |value: &str| {
+            let environment = [("PLIMSOLL__MEMORY".to_owned(), value.to_owned())];
+            Settings::read("p.toml", "memory = \"1GB\"\n[query]\nmemory = \"20MB\"\n", environment)
+        };
+        let settings = set("160MB").unwrap();
+        assert_eq!((settings.store_spec().head_bytes, settings.query_bytes()), (10_000_000, 20_000_000));
+        assert!(set("1MB").unwrap_err().to_string().contains("write at least 64MB"));
     }
 
     #[test]

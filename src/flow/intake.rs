@@ -61,8 +61,17 @@ pub enum Refusal {
 /// A budget of series that is used up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Budget {
-    OfSource { source: Arc<str>, series: u64 },
-    OfStore { series: u64 },
+    OfSource {
+        source: Arc<str>,
+        series: u64,
+    },
+    OfStore {
+        series: u64,
+    },
+    /// Series and indexes of segments take all the memory they may.
+    OfMemory {
+        bytes: usize,
+    },
 }
 
 impl fmt::Display for Budget {
@@ -75,6 +84,11 @@ impl fmt::Display for Budget {
             Budget::OfStore { series } => write!(
                 f,
                 "the store holds the {series} series it may hold; known ones go on: raise `ingest.series_max`"
+            )?,
+            Budget::OfMemory { bytes } => write!(
+                f,
+                "series and indexes take the {} of memory they may; known series go on: raise `memory`",
+                bytesize::ByteSize::b(*bytes as u64)
             )?,
         }
         f.write_str(", or find the label that explodes with SELECT * FROM system.labels ORDER BY values DESC")

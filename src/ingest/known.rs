@@ -24,8 +24,8 @@ const MINUTE: i64 = 60_000_000_000;
 const AGE: i64 = 60 * MINUTE;
 /// How long after that the one before it can still be found in.
 const GRACE: i64 = 10 * MINUTE;
-/// A generation that has grown to this is old at once.
-const BYTES_MAX: usize = 192 << 20;
+/// Bytes that a generation may grow to, where nobody says otherwise; then it is old at once.
+const BYTES_MAX: usize = 32 << 20;
 /// Longer keys are not kept: their series is looked up each time.
 const KEY_MAX: usize = 16 << 10;
 
@@ -44,13 +44,12 @@ pub(super) struct NewField {
 }
 
 /// Keys and the series of their fields; shared between connections.
-#[derive(Default)]
 pub struct Known {
     generations: RwLock<Generations>,
 }
 
-#[derive(Default)]
 pub(super) struct Generations {
+    bytes_max: usize,
     young: Generation,
     old: Generation,
     since: Option<Timestamp>,
@@ -65,7 +64,19 @@ pub(super) struct Found<'g> {
     pub is_old: bool,
 }
 
+impl Default for Known {
+    fn default() -> Self {
+        Known::within(2 * BYTES_MAX)
+    }
+}
+
 impl Known {
+    /// One that takes about so many bytes of memory at most, both generations together.
+    pub fn within(bytes: usize) -> Self {
+        let (young, old) = (Generation::default(), Generation::default());
+        Known { generations: RwLock::new(Generations { bytes_max: bytes / 2, young, old, since: None }) }
+    }
+
     pub(super) fn read(&self) -> RwLockReadGuard<'_, Generations> {
         self.generations.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -102,7 +113,7 @@ impl Generations {
         if key.len() > KEY_MAX {
             return;
         }
-        if self.young.bytes() >= BYTES_MAX {
+        if self.young.bytes() >= self.bytes_max {
             self.old = std::mem::take(&mut self.young);
         }
         self.young.insert(key, fields);

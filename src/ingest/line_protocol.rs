@@ -79,9 +79,9 @@ pub struct LineCache {
 }
 
 impl LineCache {
-    /// With labels for every series that comes through it.
-    pub fn with_labels(extra: Vec<(String, String)>) -> Self {
-        LineCache { heads: Known::default(), extra }
+    /// With labels for every series that comes through it, and the memory that it may take.
+    pub fn with_labels(extra: Vec<(String, String)>, bytes: usize) -> Self {
+        LineCache { heads: Known::within(bytes), extra }
     }
 
     /// The heads, to tell them the time and to ask for their size.

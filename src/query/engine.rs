@@ -1,7 +1,7 @@
 //! The engine: a session for each statement, over a snapshot of its own, that can read and nothing else.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -9,19 +9,23 @@ use datafusion::catalog::{CatalogProvider, CatalogProviderList, MemoryCatalogPro
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::SQLOptions;
-use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::memory_pool::{FairSpillPool, MemoryConsumer, MemoryPool, MemoryReservation};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::StreamExt;
 
 use super::forecast::ForecastFunction;
-use super::system::{SystemTable, SystemTables};
+use super::system::{MemoryShare, SystemTable, SystemTables, TellMemory};
 use super::tables::Tables;
-use crate::store::{Backup, Snapshot, Store, StoreError, StoreStats, Verified};
+use crate::store::{Backup, HEAD_FULL, Snapshot, Store, StoreError, StoreStats, Verified};
 
 const CATALOG: &str = "plimsoll";
 const SCHEMA: &str = "public";
+/// Bytes that an answer takes as text, for each of its columns in memory.
+const TEXT_FACTOR: usize = 4;
+/// Bytes a sort sets aside to merge what it spilled.
+const SORT_RESERVATION: usize = 10 << 20;
 
 /// A statement that has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +47,11 @@ impl From<DataFusionError> for QueryError {
                 QueryError::Statement(told)
             }
             E::Execution(_) | E::ArrowError(..) => QueryError::Statement(told),
+            E::ResourcesExhausted(_) => QueryError::Statement(
+                "the statement needs more memory than queries may hold together, and cannot do with the disk: ask for a \
+                 shorter span or fewer groups, or raise `memory`"
+                    .to_owned(),
+            ),
             _ => QueryError::Failed(told),
         }
     }
@@ -92,19 +101,35 @@ pub struct Engine {
     store: Arc<Store>,
     base: SessionState,
     system: Vec<SystemTable>,
+    /// Bytes of the pool.
+    memory: usize,
+    pool: Arc<dyn MemoryPool>,
+    /// Who else holds memory.
+    holders: Arc<RwLock<Vec<TellMemory>>>,
+}
+
+/// An answer in memory, for as long as it is held.
+pub struct Held {
+    pub schema: SchemaRef,
+    pub batches: Vec<RecordBatch>,
+    _reservation: MemoryReservation,
 }
 
 impl Engine {
     /// `memory` bounds what the statements under way may take together; sorts, joins and aggregates spill beyond.
     pub fn new(store: Arc<Store>, system: Vec<SystemTable>, memory: usize) -> Result<Engine, QueryError> {
+        // What each merge of spilled runs sets aside must leave room for the others.
+        let set_aside = SORT_RESERVATION.min(memory / (4 * SessionConfig::new().target_partitions()));
         let config = SessionConfig::new()
+            .with_sort_spill_reservation_bytes(set_aside)
             .with_default_catalog_and_schema(CATALOG, SCHEMA)
             .with_create_default_catalog_and_schema(false)
             .with_information_schema(true);
-        let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(FairSpillPool::new(memory))).build_arc()?;
+        let pool: Arc<dyn MemoryPool> = Arc::new(FairSpillPool::new(memory));
+        let runtime = RuntimeEnvBuilder::new().with_memory_pool(pool.clone()).build_arc()?;
         let base =
             SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features().build();
-        Ok(Engine { store, base, system })
+        Ok(Engine { store, base, system, memory, pool, holders: Arc::default() })
     }
 
     /// Runs one statement over the store as it is now.
@@ -121,6 +146,52 @@ impl Engine {
         let answer = self.query(sql).await?;
         let schema = answer.schema.clone();
         Ok((schema, answer.collect().await?))
+    }
+
+    /// All rows at once, and room for their text, as part of what queries may hold.
+    ///
+    /// # Errors
+    /// As [`Engine::query`]; an answer that is larger.
+    pub async fn collect_within(&self, sql: &str) -> Result<Held, QueryError> {
+        let mut answer = self.query(sql).await?;
+        let reservation = MemoryConsumer::new("answer").register(&self.pool);
+        let mut held = Held { schema: answer.schema.clone(), batches: Vec::new(), _reservation: reservation };
+        while let Some(batch) = answer.next().await {
+            let batch = batch?;
+            let bytes = batch.get_array_memory_size().saturating_mul(TEXT_FACTOR);
+            if held._reservation.try_grow(bytes).is_err() {
+                return Err(QueryError::Statement(self.too_large()));
+            }
+            held.batches.push(batch);
+        }
+        Ok(held)
+    }
+
+    fn too_large(&self) -> String {
+        let memory = bytesize::ByteSize::b(self.memory as u64);
+        format!(
+            "the answer, or it and those under way, are larger than the {memory} that queries may hold: ask for fewer \
+             rows or columns, add LIMIT, or raise `memory`; `plimsoll export` writes any number of rows to a file"
+        )
+    }
+
+    /// Has `system.memory` tell the shares of somebody else, too.
+    pub fn tell_memory_of(&self, holder: TellMemory) {
+        self.holders.write().unwrap_or_else(PoisonError::into_inner).push(holder);
+    }
+
+    fn memory_shares(&self) -> TellMemory {
+        let (store, pool, holders) = (Arc::downgrade(&self.store), self.pool.clone(), self.holders.clone());
+        let memory = self.memory as u64;
+        Arc::new(move || {
+            let mut shares = store.upgrade().map_or_else(Vec::new, |store| store_shares(&store));
+            let at_limit = "sorts, joins and aggregates spill to disk; a larger answer is refused";
+            let bytes = pool.reserved() as u64;
+            shares.push(MemoryShare { share: "queries", bytes, limit: Some(memory), at_limit });
+            let holders = holders.read().unwrap_or_else(PoisonError::into_inner);
+            shares.extend(holders.iter().flat_map(|holder| holder()));
+            shares
+        })
     }
 
     /// What the store holds.
@@ -153,8 +224,8 @@ impl Engine {
 
     fn session(&self, snapshot: Snapshot) -> Result<SessionContext, QueryError> {
         let tables = Arc::new(Tables::new(snapshot.clone()));
-        let system =
-            Arc::new(SystemTables::new(snapshot.clone(), self.store.stats(), self.store.losses(), self.system.clone()));
+        let (memory, others) = (self.memory_shares(), self.system.clone());
+        let system = Arc::new(SystemTables::new(snapshot.clone(), Arc::downgrade(&self.store), memory, others));
         let catalog = MemoryCatalogProvider::new();
         catalog.register_schema(SCHEMA, tables.clone())?;
         catalog.register_schema("system", system)?;
@@ -168,4 +239,19 @@ impl Engine {
         tables.plan_with(context.clone());
         Ok(context)
     }
+}
+
+fn store_shares(store: &Store) -> Vec<MemoryShare> {
+    let (stats, spec) = (store.stats(), store.spec());
+    let head = spec.head_bytes as u64;
+    let series = Some(spec.series_bytes as u64);
+    let no_new = "no new series are taken";
+    let share = |share, bytes, limit, at_limit| MemoryShare { share, bytes, limit, at_limit };
+    let flushed = "flushed at a third of it; at it senders wait, then are told to come later";
+    vec![
+        share("samples", stats.head_bytes, Some(head * HEAD_FULL as u64), flushed),
+        share("rows of pipelines", stats.rows_bytes, Some(head), "flushed"),
+        share("series and labels", stats.series_bytes, series, no_new),
+        share("indexes of segments", stats.index_bytes, series, no_new),
+    ]
 }

@@ -15,4 +15,4 @@ mod tables;
 pub use crate::store::{Backup, StoreStats, TableStats, Verified};
 pub use engine::{Answer, Engine, QueryError, parse};
 pub use render::{OutputFormat, render};
-pub use system::{SystemTable, loss_rows};
+pub use system::{MemoryShare, SystemTable, TellMemory, loss_rows};

@@ -2,7 +2,7 @@
 //! that others add. What `labels` and `metrics` say is counted as series come: they answer at once, however many there are.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, TimestampNanosecondArray, UInt64Array};
 use arrow::error::ArrowError;
@@ -13,7 +13,7 @@ use datafusion::error::{DataFusionError, Result};
 
 use super::series::SeriesTable;
 use crate::catalog::{LabelStats, Loss, MetricStats};
-use crate::store::{Snapshot, StoreStats};
+use crate::store::{Snapshot, Store};
 
 const OWN: [&str; 6] = ["series", "labels", "metrics", "segments", "losses", "memory"];
 
@@ -30,11 +30,26 @@ impl fmt::Debug for SystemTable {
     }
 }
 
-/// The tables of the schema `system`.
+/// A row of `system.memory`.
+#[derive(Debug, Clone)]
+pub struct MemoryShare {
+    pub share: &'static str,
+    pub bytes: u64,
+    /// Bytes it may take; `None` where it has no limit of its own.
+    pub limit: Option<u64>,
+    /// What happens at its limit.
+    pub at_limit: &'static str,
+}
+
+/// Tells the shares of somebody.
+pub type TellMemory = Arc<dyn Fn() -> Vec<MemoryShare> + Send + Sync>;
+
+/// The tables of the schema `system`. What they say is looked up when they are asked.
 pub(super) struct SystemTables {
     snapshot: Snapshot,
-    stats: StoreStats,
-    losses: Vec<Loss>,
+    /// An answer that somebody still reads does not keep the store open.
+    store: Weak<Store>,
+    memory: TellMemory,
     others: Vec<SystemTable>,
 }
 
@@ -45,8 +60,8 @@ impl fmt::Debug for SystemTables {
 }
 
 impl SystemTables {
-    pub fn new(snapshot: Snapshot, stats: StoreStats, losses: Vec<Loss>, others: Vec<SystemTable>) -> Self {
-        SystemTables { snapshot, stats, losses, others }
+    pub fn new(snapshot: Snapshot, store: Weak<Store>, memory: TellMemory, others: Vec<SystemTable>) -> Self {
+        SystemTables { snapshot, store, memory, others }
     }
 
     fn rows(&self, name: &str) -> Result<Option<RecordBatch>> {
@@ -54,8 +69,8 @@ impl SystemTables {
             "labels" => self.labels()?,
             "metrics" => self.metrics()?,
             "segments" => self.segments()?,
-            "losses" => loss_rows(&self.losses)?,
-            "memory" => self.memory()?,
+            "losses" => loss_rows(&self.store.upgrade().map_or_else(Vec::new, |store| store.losses()))?,
+            "memory" => memory_rows(&(self.memory)())?,
             _ => match self.others.iter().find(|other| other.name == name) {
                 Some(other) => (other.rows)(),
                 None => return Ok(None),
@@ -127,17 +142,19 @@ impl SystemTables {
             ("last", time(|record| record.last)),
         ])?)
     }
+}
 
-    fn memory(&self) -> Result<RecordBatch> {
-        let shares = [
-            ("head and segment indexes", self.stats.memory_bytes),
-            ("series and labels", self.stats.series_bytes),
-            ("log on disk", self.stats.wal_bytes),
-        ];
-        let names: ArrayRef = Arc::new(StringArray::from_iter_values(shares.iter().map(|share| share.0)));
-        let bytes: ArrayRef = Arc::new(UInt64Array::from_iter_values(shares.iter().map(|share| share.1)));
-        Ok(RecordBatch::try_from_iter([("share", names), ("bytes", bytes)])?)
-    }
+fn memory_rows(shares: &[MemoryShare]) -> Result<RecordBatch, ArrowError> {
+    let text =
+        |of: fn(&MemoryShare) -> &str| -> ArrayRef { Arc::new(StringArray::from_iter_values(shares.iter().map(of))) };
+    let bytes: ArrayRef = Arc::new(UInt64Array::from_iter_values(shares.iter().map(|share| share.bytes)));
+    let limits: ArrayRef = Arc::new(shares.iter().map(|share| share.limit).collect::<UInt64Array>());
+    RecordBatch::try_from_iter_with_nullable([
+        ("share", text(|share| share.share), false),
+        ("bytes", bytes, false),
+        ("limit", limits, true),
+        ("at_limit", text(|share| share.at_limit), false),
+    ])
 }
 
 /// Losses as rows of `system.losses`.

@@ -53,10 +53,11 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     let stats = app.engine.stats();
     metric("series", "gauge", "Series known.", &one(stats.series as f64));
     metric("head_samples", "gauge", "Samples in memory.", &one(stats.samples_in_memory as f64));
-    metric("memory_bytes", "gauge", "Memory of head and segment indexes.", &one(stats.memory_bytes as f64));
+    metric("head_bytes", "gauge", "Memory of samples that no segment holds yet.", &one(stats.head_bytes as f64));
+    metric("rows_bytes", "gauge", "Memory of derived rows that no file holds yet.", &one(stats.rows_bytes as f64));
+    metric("index_bytes", "gauge", "Memory of the segments' indexes.", &one(stats.index_bytes as f64));
     metric("series_bytes", "gauge", "Memory of the series and their labels.", &one(stats.series_bytes as f64));
-    let known = app.lines.bytes() + app.known.bytes();
-    metric("ingest_known_bytes", "gauge", "Memory of names as clients write them.", &one(known as f64));
+    metric("ingest_known_bytes", "gauge", "Memory of names as clients write them.", &one(app.known_bytes() as f64));
     metric("wal_bytes", "gauge", "Size of the log being written.", &one(stats.wal_bytes as f64));
     metric("losses", "gauge", "Rows of system.losses.", &one(stats.losses as f64));
     let tables = |of: fn(&crate::query::TableStats) -> u64| -> Vec<(String, f64)> {

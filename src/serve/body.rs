@@ -64,6 +64,8 @@ fn broken(encoding: &str, error: &std::io::Error) -> ApiError {
 
 fn too_large(limit: usize) -> ApiError {
     let limit = bytesize::ByteSize::b(limit as u64);
-    let error = format!("the body is larger than {limit}: send it in parts, or raise `ingest.body_max`");
+    let error = format!(
+        "the body is larger than {limit}: send it in parts, or raise `ingest.body_max` and, if it is over an eighth of it, `memory`"
+    );
     ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, error)
 }

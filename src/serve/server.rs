@@ -14,11 +14,9 @@ use super::error::ApiError;
 use super::state::{App, Limits, LineCaches, Meters, mib};
 use super::{about, ops, sql, write};
 use crate::flow::{Sources, StageStats};
+use crate::ingest::Known;
 use crate::model::Timestamp;
 use crate::query::Engine;
-
-/// Bodies of the largest size that may be in memory at once; others wait.
-const BODIES_AT_ONCE: u32 = 2;
 
 /// What the server is made of.
 pub struct ServerParts {
@@ -40,7 +38,7 @@ pub struct Server {
 impl Server {
     pub async fn bind(address: &str, parts: ServerParts) -> std::io::Result<Server> {
         let listener = TcpListener::bind(address).await?;
-        let room_mib = mib(parts.limits.body).saturating_mul(BODIES_AT_ONCE);
+        let room_mib = mib(parts.limits.bodies);
         let app = Arc::new(App {
             sources: parts.sources,
             engine: parts.engine,
@@ -48,11 +46,13 @@ impl Server {
             now: parts.now,
             stages: parts.stages,
             meters: Meters::default(),
-            lines: LineCaches::default(),
-            known: Arc::default(),
+            lines: LineCaches::within(parts.limits.known),
+            known: Arc::new(Known::within(parts.limits.known)),
             room: Arc::new(Semaphore::new(room_mib as usize)),
             room_mib,
         });
+        let told = Arc::downgrade(&app);
+        app.engine.tell_memory_of(Arc::new(move || told.upgrade().map_or_else(Vec::new, |app| app.memory_shares())));
         let router = Router::new()
             .route("/write", post(write::lines))
             .route("/api/v2/write", post(write::lines))

@@ -41,8 +41,8 @@ pub(super) async fn sql(
         return Err(ApiError::new(StatusCode::BAD_REQUEST, "there is no statement: send it as `q` or as the body"));
     }
     let format = wanted(query.format.as_deref(), &headers)?;
-    let (schema, batches) = app.engine.collect(&statement).await?;
-    let bytes = render(format, &schema, &batches).map_err(|error| {
+    let held = app.engine.collect_within(&statement).await?;
+    let bytes = render(format, &held.schema, &held.batches).map_err(|error| {
         ApiError::new(StatusCode::BAD_REQUEST, format!("the rows cannot be written as {format:?}: {error}"))
     })?;
     Ok(([(header::CONTENT_TYPE, format.content_type())], bytes).into_response())

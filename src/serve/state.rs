@@ -11,7 +11,7 @@ use crate::flow::{Sources, StageStats};
 use crate::ingest::Known;
 use crate::ingest::line_protocol::LineCache;
 use crate::model::Timestamp;
-use crate::query::Engine;
+use crate::query::{Engine, MemoryShare};
 
 /// Whole mebibytes that hold `bytes`.
 pub(super) fn mib(bytes: usize) -> u32 {
@@ -32,6 +32,10 @@ pub struct Meters {
 pub struct Limits {
     /// Bytes of a body, after decompression.
     pub body: usize,
+    /// Bytes of all bodies that are in memory at once; others wait.
+    pub bodies: usize,
+    /// Bytes of the names that clients write, kept to know them again.
+    pub known: usize,
     /// How far ahead of the clock a sample may be.
     pub future: Duration,
     /// How far behind it.
@@ -54,26 +58,53 @@ pub(super) struct App {
     pub room_mib: u32,
 }
 
+impl App {
+    pub fn memory_shares(&self) -> Vec<MemoryShare> {
+        let free = self.room.available_permits() as u64;
+        let room = u64::from(self.room_mib);
+        let share = |share, bytes, limit, at_limit| MemoryShare { share, bytes, limit, at_limit };
+        vec![
+            share("bodies of requests", (room - free.min(room)) << 20, Some(room << 20), "others wait"),
+            share(
+                "names as clients write them",
+                self.known_bytes(),
+                Some(self.limits.known as u64),
+                "the oldest are let go",
+            ),
+        ]
+    }
+
+    pub fn known_bytes(&self) -> u64 {
+        (self.lines.bytes() + self.known.bytes()) as u64
+    }
+}
+
 /// Databases whose lines are known; at one more all are forgotten, and learnt anew as they come.
 const DATABASES_MAX: usize = 256;
 
 /// Line caches by database: a database is a label of its series.
-#[derive(Default)]
 pub(super) struct LineCaches {
+    /// Bytes of memory of each; all go when they take more together.
+    room: usize,
     by_database: Mutex<HashMap<String, Arc<LineCache>>>,
 }
 
 impl LineCaches {
+    pub fn within(room: usize) -> Self {
+        LineCaches { room, by_database: Mutex::default() }
+    }
+
     pub fn of(&self, database: &str) -> Arc<LineCache> {
         let mut caches = self.by_database.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(cache) = caches.get(database) {
             return cache.clone();
         }
-        if caches.len() >= DATABASES_MAX {
+        let taken: usize = caches.values().map(|cache| cache.heads().bytes()).sum();
+        if caches.len() >= DATABASES_MAX || taken > self.room {
             caches.clear();
         }
         let labels = if database.is_empty() { Vec::new() } else { vec![("db".to_owned(), database.to_owned())] };
-        let cache = Arc::new(LineCache::with_labels(labels));
+        let cache = Arc::new(LineCache::with_labels(labels, self.room));
         caches.insert(database.to_owned(), cache.clone());
         cache
     }

@@ -15,7 +15,7 @@ use crate::store::{Store, StoreError};
 
 /// How often and how long a batch waits for room before it is refused.
 const LOOK: Duration = Duration::from_millis(5);
-const LOOKS: u32 = 600;
+const LOOKS: u32 = 300;
 
 /// Sources with an account of their own; those that come later share one.
 const SOURCES_MAX: usize = 1000;
@@ -72,6 +72,9 @@ impl Door {
         let series_max = self.spec.series_max;
         if self.store.registry().len() as u64 >= series_max {
             return Err(Budget::OfStore { series: series_max });
+        }
+        if self.store.is_crowded() {
+            return Err(Budget::OfMemory { bytes: self.store.spec().series_bytes });
         }
         let series = self.spec.series_per_source;
         let source = || Budget::OfSource { source: self.account.name.clone(), series };

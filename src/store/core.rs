@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::model::{Batch, Rows, Table};
 use crate::world::{DiskLock, World};
 
 /// Heads of this many times their usual size are not added to.
-const HEAD_FULL: usize = 3;
+pub const HEAD_FULL: usize = 3;
 
 /// The store. Shared between threads behind an [`Arc`].
 pub struct Store {
@@ -39,6 +39,7 @@ pub struct Store {
     pub(super) notes: Mutex<Vec<String>>,
     pub(super) suspects: Arc<Suspects>,
     pub(super) synced: Mutex<u64>,
+    crowded: AtomicBool,
     _lock: DiskLock,
 }
 
@@ -83,7 +84,12 @@ pub struct StoreStats {
     /// Samples in segments (before a merge, those that a later one replaces among them).
     pub samples_at_rest: u64,
     pub samples_in_memory: u64,
-    pub memory_bytes: u64,
+    /// Memory of samples that no segment holds yet.
+    pub head_bytes: u64,
+    /// Memory of rows of derived tables that no file holds yet.
+    pub rows_bytes: u64,
+    /// Memory of the segments' indexes.
+    pub index_bytes: u64,
     /// Memory of the series: what they are named, and the lists that find them.
     pub series_bytes: u64,
     pub wal_bytes: u64,
@@ -99,6 +105,15 @@ impl View {
     pub fn records(&self) -> impl Iterator<Item = &SegmentRecord> {
         let samples = self.segments.iter().map(|segment| &segment.record);
         samples.chain(self.files.iter().map(|file| &file.record))
+    }
+
+    fn rows_bytes(&self) -> usize {
+        let batches = self.frozen_rows.values().chain(self.rows.values()).flatten();
+        batches.map(RecordBatch::get_array_memory_size).sum()
+    }
+
+    fn index_bytes(&self) -> usize {
+        self.segments.iter().map(|segment| segment.index_bytes()).sum()
     }
 }
 
@@ -129,6 +144,7 @@ impl Store {
             notes: Mutex::new(notes),
             suspects: Arc::default(),
             synced: Mutex::new(0),
+            crowded: AtomicBool::new(false),
             _lock: lock,
             world,
             dir,
@@ -245,6 +261,23 @@ impl Store {
         view.frozen.iter().chain([&view.head]).map(|head| unpoisoned(head.read()).bytes()).sum()
     }
 
+    /// Whether what is in memory is to be flushed: its samples, or the rows that the pipelines made of them.
+    pub(super) fn is_full(&self) -> bool {
+        let full = self.spec.head_bytes;
+        self.head_bytes() > full || self.view().rows_bytes() > full
+    }
+
+    /// Whether series and indexes take all the memory they may, so that no new series fit. As of the keeper's last look.
+    pub fn is_crowded(&self) -> bool {
+        self.crowded.load(Ordering::Relaxed)
+    }
+
+    /// Looks how much memory series and indexes take.
+    pub(super) fn look_at_series(&self) {
+        let taken = self.registry().bytes() + self.view().index_bytes();
+        self.crowded.store(taken > self.spec.series_bytes, Ordering::Relaxed);
+    }
+
     /// Everything as of now, unchanged by what comes.
     pub fn snapshot(&self) -> Snapshot {
         // Under the writer's lock no batch is half in.
@@ -277,9 +310,10 @@ impl Store {
         for head in view.frozen.iter().chain([&view.head]) {
             let head = unpoisoned(head.read());
             stats.samples_in_memory += head.samples() as u64;
-            stats.memory_bytes += head.bytes() as u64;
+            stats.head_bytes += head.bytes() as u64;
         }
-        stats.memory_bytes += view.segments.iter().map(|segment| segment.index_bytes() as u64).sum::<u64>();
+        stats.rows_bytes = view.rows_bytes() as u64;
+        stats.index_bytes = view.index_bytes() as u64;
         stats.series_bytes = self.registry().bytes() as u64;
         stats.wal_bytes = self.writer().wal.len();
         stats.losses = self.losses().len() as u64;

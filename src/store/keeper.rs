@@ -88,7 +88,8 @@ fn tend(store: &Store, beat: u64, oldest: &mut Option<Duration>) -> Result<(), S
     let now = store.world().clock.elapsed();
     let since = *oldest.get_or_insert(now);
     let aged = now.saturating_sub(since) > store.spec().head_age;
-    if store.head_bytes() > store.spec().head_bytes || aged {
+    store.look_at_series();
+    if store.is_full() || aged {
         *oldest = None;
         store.flush()?;
     }

@@ -46,7 +46,7 @@ mod wal;
 #[cfg(test)]
 mod damage_tests;
 
-pub use self::core::{Store, StoreStats, TableStats};
+pub use self::core::{HEAD_FULL, Store, StoreStats, TableStats};
 pub use backup::Backup;
 pub use error::StoreError;
 pub use foreign::{ParquetInput, parquet_bytes, write_parquet};

@@ -23,6 +23,8 @@ pub struct StoreSpec {
     pub sync: Sync,
     /// Bytes of samples in memory at which they are flushed to a segment.
     pub head_bytes: usize,
+    /// Bytes of memory of series and of segments' indexes beyond which no new series are taken.
+    pub series_bytes: usize,
     /// Age of the oldest sample in memory at which it is flushed.
     pub head_age: Duration,
     /// Bytes of a segment that is not merged further.
@@ -35,7 +37,8 @@ impl Default for StoreSpec {
     fn default() -> Self {
         StoreSpec {
             sync: Sync::Interval,
-            head_bytes: 48 << 20,
+            head_bytes: 32 << 20,
+            series_bytes: 128 << 20,
             head_age: Duration::from_secs(3600),
             segment_bytes: 512 << 20,
             retention: None,

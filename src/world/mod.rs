@@ -6,6 +6,7 @@
 mod chance;
 mod clock;
 mod disk;
+mod process;
 mod real_disk;
 mod sim_disk;
 
@@ -14,6 +15,7 @@ use std::sync::Arc;
 pub use chance::Chance;
 pub use clock::{Clock, SimClock, SystemClock};
 pub use disk::{Disk, DiskLock, FileAppend, FileRead};
+pub use process::resident_bytes;
 pub use real_disk::RealDisk;
 pub use sim_disk::{Loss, SimDisk};
 

@@ -12,6 +12,7 @@ mod cli;
 mod crash;
 mod http;
 mod import;
+mod memory;
 mod ops;
 mod series;
 mod sim;

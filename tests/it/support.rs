@@ -284,6 +284,11 @@ impl Server {
         server
     }
 
+    /// Number of the process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Whether the process is there.
     pub fn is_up(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
