@@ -22,7 +22,7 @@ impl MemoryPlan {
         self.all / 8
     }
 
-    /// Names and labels of series, and the indexes of segments.
+    /// Names and labels of series, and the lists that find them.
     pub fn series(self) -> u64 {
         self.all / 4
     }

@@ -68,7 +68,7 @@ pub enum Budget {
     OfStore {
         series: u64,
     },
-    /// Series and indexes of segments take all the memory they may.
+    /// Series take all the memory they may.
     OfMemory {
         bytes: usize,
     },
@@ -87,7 +87,7 @@ impl fmt::Display for Budget {
             )?,
             Budget::OfMemory { bytes } => write!(
                 f,
-                "series and indexes take the {} of memory they may; known series go on: raise `memory`",
+                "series take the {} of memory they may; known ones go on: raise `memory`",
                 bytesize::ByteSize::b(*bytes as u64)
             )?,
         }

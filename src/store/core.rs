@@ -267,15 +267,14 @@ impl Store {
         self.head_bytes() > full || self.view().rows_bytes() > full
     }
 
-    /// Whether series and indexes take all the memory they may, so that no new series fit. As of the keeper's last look.
+    /// Whether series take all the memory they may, so that no new ones fit. As of the keeper's last look.
     pub fn is_crowded(&self) -> bool {
         self.crowded.load(Ordering::Relaxed)
     }
 
-    /// Looks how much memory series and indexes take.
+    /// Looks how much memory series take.
     pub(super) fn look_at_series(&self) {
-        let taken = self.registry().bytes() + self.view().index_bytes();
-        self.crowded.store(taken > self.spec.series_bytes, Ordering::Relaxed);
+        self.crowded.store(self.registry().bytes() > self.spec.series_bytes, Ordering::Relaxed);
     }
 
     /// Everything as of now, unchanged by what comes.

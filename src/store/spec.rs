@@ -23,7 +23,7 @@ pub struct StoreSpec {
     pub sync: Sync,
     /// Bytes of samples in memory at which they are flushed to a segment.
     pub head_bytes: usize,
-    /// Bytes of memory of series and of segments' indexes beyond which no new series are taken.
+    /// Bytes of memory of series, their names and lists, beyond which no new ones are taken.
     pub series_bytes: usize,
     /// Age of the oldest sample in memory at which it is flushed.
     pub head_age: Duration,
