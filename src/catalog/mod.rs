@@ -139,6 +139,12 @@ struct Head {
     acknowledged: u64,
 }
 
+/// The part of every head, whatever its format.
+#[derive(Deserialize)]
+struct Format {
+    format: u64,
+}
+
 /// Everything but the series, in memory.
 struct Kept {
     head: Head,
@@ -401,10 +407,12 @@ impl Trees {
         let damaged = |entry: &str| CatalogError::Damaged { entry: entry.to_owned() };
         let head = self.state.get(HEAD)?.ok_or(CatalogError::Missing)?;
         let head = unseal(HEAD, &head).ok_or_else(|| damaged("head"))?;
-        let head: Head = serde_json::from_slice(head).map_err(|_| damaged("head"))?;
-        if head.format != FORMAT {
-            return Err(CatalogError::OtherFormat { found: head.format });
+        // By itself first: the head of another format may look different.
+        let Format { format: found } = serde_json::from_slice(head).map_err(|_| damaged("head"))?;
+        if found != FORMAT {
+            return Err(CatalogError::OtherFormat { found });
         }
+        let head: Head = serde_json::from_slice(head).map_err(|_| damaged("head"))?;
         let record = |(_, value): Entry| serde_json::from_slice::<SegmentRecord>(&value);
         let records = entries(&self.segments)?.into_iter().map(record).collect::<Result<Vec<_>, _>>();
         let loss = |(_, value): Entry| serde_json::from_slice::<Loss>(&value);
@@ -532,6 +540,25 @@ mod tests {
         assert_eq!((catalog.losses(), catalog.losses_open()), (vec![loss("a"), loss("b")], 2));
         catalog.commit(&Commit { acknowledge: true, ..Commit::default() }).unwrap();
         assert_eq!(catalog.losses_open(), 0);
+    }
+
+    #[test]
+    fn another_format_is_refused_whatever_the_size_of_its_log() {
+        let before = (b"format".as_slice(), 1_u64.to_be_bytes().to_vec());
+        let later = (HEAD, seal(HEAD, format!(r#"{{"format":{},"else":[]}}"#, FORMAT + 1).as_bytes()));
+        let cases = [(before, 1), (later, FORMAT + 1)];
+        for ((key, value), format) in cases {
+            for log_segment in [512 << 10, 128 << 10, 32 << 10] {
+                let dir = tempfile::tempdir().unwrap();
+                let place = place(&dir);
+                let db = sled::Config::new().path(&place.dir).segment_size(log_segment).open().unwrap();
+                db.open_tree("state").unwrap().insert(key, value.as_slice()).unwrap();
+                drop(db);
+                let told = Catalog::open(&place, &World::real()).err().unwrap();
+                let is_it = matches!(told, CatalogError::OtherFormat { found } if found == format);
+                assert!(is_it && !told.is_damage(), "{format} {log_segment}: {told:?}");
+            }
+        }
     }
 
     #[test]
