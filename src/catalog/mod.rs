@@ -1,13 +1,7 @@
 //! The catalog: which series exist, which segments make up each table, how far the log is covered, what is lost. Kept in
 //! sled, changed in one transaction.
 //!
-//! ```text
-//! tree      key                         value (each sealed, see `sealed.rs`)
-//! series    first id, u32 big-endian    zstd of consecutive encoded definitions
-//! segments  segment number, u64 be      SegmentRecord as JSON
-//! losses    0, 1, …, u64 be             Loss as JSON
-//! state     "head"                      Head as JSON: format, generation, floor of the log, what the trees must hold
-//! ```
+//! Its trees, keys and values are drawn in `store/FORMAT.md`.
 //!
 //! What sled gives back is not taken on trust: values are sealed, the head says how many there are and sums them up, and
 //! the witness (`witness.rs`) says how many commits there were. What does not agree is an error, and the store makes a new
@@ -35,7 +29,7 @@ use sealed::{Entry, entries, guarded, open_sled, seal, unseal};
 pub use segments::{SegmentRecord, TableName};
 use witness::{Said, Witness};
 
-/// Version of the layout of everything in the data directory. Another one is refused.
+/// Version of the layout of everything in the data directory (`store/FORMAT.md`). Another one is refused.
 pub const FORMAT: u64 = 2;
 
 const SERIES_BLOCK: usize = 256;
