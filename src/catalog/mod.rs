@@ -497,6 +497,9 @@ fn read_series(tree: &sled::Tree) -> Result<Registry, CatalogError> {
 }
 
 #[cfg(test)]
+mod format_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::{Labels, SeriesId};
@@ -534,25 +537,6 @@ mod tests {
         assert_eq!((catalog.losses(), catalog.losses_open()), (vec![loss("a"), loss("b")], 2));
         catalog.commit(&Commit { acknowledge: true, ..Commit::default() }).unwrap();
         assert_eq!(catalog.losses_open(), 0);
-    }
-
-    #[test]
-    fn another_format_is_refused_whatever_the_size_of_its_log() {
-        let before = (b"format".as_slice(), 1_u64.to_be_bytes().to_vec());
-        let later = (HEAD, seal(HEAD, format!(r#"{{"format":{},"else":[]}}"#, FORMAT + 1).as_bytes()));
-        let cases = [(before, 1), (later, FORMAT + 1)];
-        for ((key, value), format) in cases {
-            for log_segment in [512 << 10, 128 << 10, 32 << 10] {
-                let dir = tempfile::tempdir().unwrap();
-                let place = place(&dir);
-                let db = sled::Config::new().path(&place.dir).segment_size(log_segment).open().unwrap();
-                db.open_tree("state").unwrap().insert(key, value.as_slice()).unwrap();
-                drop(db);
-                let told = Catalog::open(&place, &World::real()).err().unwrap();
-                let is_it = matches!(told, CatalogError::OtherFormat { found } if found == format);
-                assert!(is_it && !told.is_damage(), "{format} {log_segment}: {told:?}");
-            }
-        }
     }
 
     #[test]
