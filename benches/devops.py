@@ -37,17 +37,24 @@ def labels(host, chance):
     )
 
 
-def generate(out, hosts=100, hours=24.0, step=10, noise="int", seed=1):
-    """Writes the load to the open binary file `out`."""
+def ticks(count, hosts=100, step=10, noise="int", seed=1, start=START):
+    """What all hosts report at each of `count` times: the lines, a host each, and the values in them."""
     chance = np.random.default_rng(seed)
     rounded, written = NOISES[noise]
     fields = ",".join(f"usage_{field}={written}" for field in FIELDS)
     lines = "".join(f"{labels(host, chance)} {fields} NANOS\n" for host in range(hosts))
     values = chance.uniform(0, 100, hosts * len(FIELDS))
-    for tick in range(int(hours * 3600 / step)):
+    for tick in range(count):
         values = np.clip(values + chance.normal(0, 1, values.size), 0, 100)
-        nanos = f"{START + tick * step}000000000"
-        out.write((lines.replace("NANOS", nanos) % tuple(rounded(values).tolist())).encode())
+        nanos = f"{start + tick * step}000000000"
+        told = rounded(values)
+        yield (lines.replace("NANOS", nanos) % tuple(told.tolist())).encode(), told
+
+
+def generate(out, hosts=100, hours=24.0, step=10, noise="int", seed=1):
+    """Writes the load to the open binary file `out`."""
+    for lines, _ in ticks(int(hours * 3600 / step), hosts, step, noise, seed):
+        out.write(lines)
 
 
 def arguments(parser):

@@ -59,7 +59,7 @@ FAULTS_TOLD = 5
 
 @dataclass
 class Load:
-    bytes: mmap.mmap
+    bytes: mmap.mmap  # or bytes
     bodies: list  # (from, to) in `bytes`
     samples: int
     truth: dict  # metric -> (samples, sum)
@@ -93,6 +93,12 @@ def read_load(path):
     }
     samples = sum(count for count, _ in truth.values())
     return Load(text, bodies, samples, truth, min(times) // 10**9, max(times) // 10**9 + 1)
+
+
+def load_of(bodies, samples):
+    """Bodies made in memory, for `send`."""
+    ends = [0, *np.cumsum([len(body) for body in bodies]).tolist()]
+    return Load(b"".join(bodies), list(zip(ends, ends[1:])), samples, {}, 0, 0)
 
 
 def recorded_lines(path, out):
@@ -256,7 +262,7 @@ class Sent:
     held: int = 0  # answers that said: later
 
 
-def send(load, port):
+def send(load, port, connections=CONNECTIONS):
     """Posts every body over connections that are never opened again. A body is sent again only where it was refused."""
     queue, sent, faults = iter(load.bodies), Sent(0), []
     lock, text = threading.Lock(), memoryview(load.bytes)
@@ -296,7 +302,7 @@ def send(load, port):
         except Exception as fault:
             faults.append(fault)
 
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(CONNECTIONS)]
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(connections)]
     started = time.monotonic()
     for thread in threads:
         thread.start()

@@ -1,13 +1,7 @@
 //! The catalog: which series exist, which segments make up each table, how far the log is covered, what is lost. Kept in
 //! sled, changed in one transaction.
 //!
-//! ```text
-//! tree      key                         value (each sealed, see `sealed.rs`)
-//! series    first id, u32 big-endian    zstd of consecutive encoded definitions
-//! segments  segment number, u64 be      SegmentRecord as JSON
-//! losses    0, 1, …, u64 be             Loss as JSON
-//! state     "head"                      Head as JSON: format, generation, floor of the log, what the trees must hold
-//! ```
+//! Its trees, keys and values are drawn in `store/FORMAT.md`.
 //!
 //! What sled gives back is not taken on trust: values are sealed, the head says how many there are and sums them up, and
 //! the witness (`witness.rs`) says how many commits there were. What does not agree is an error, and the store makes a new
@@ -35,7 +29,7 @@ use sealed::{Entry, entries, guarded, open_sled, seal, unseal};
 pub use segments::{SegmentRecord, TableName};
 use witness::{Said, Witness};
 
-/// Version of the layout of everything in the data directory. Another one is refused.
+/// Version of the layout of everything in the data directory (`store/FORMAT.md`). Another one is refused.
 pub const FORMAT: u64 = 2;
 
 const SERIES_BLOCK: usize = 256;
@@ -137,6 +131,12 @@ struct Head {
     series: u64,
     losses: u64,
     acknowledged: u64,
+}
+
+/// The part of every head, whatever its format.
+#[derive(Deserialize)]
+struct Format {
+    format: u64,
 }
 
 /// Everything but the series, in memory.
@@ -401,10 +401,12 @@ impl Trees {
         let damaged = |entry: &str| CatalogError::Damaged { entry: entry.to_owned() };
         let head = self.state.get(HEAD)?.ok_or(CatalogError::Missing)?;
         let head = unseal(HEAD, &head).ok_or_else(|| damaged("head"))?;
-        let head: Head = serde_json::from_slice(head).map_err(|_| damaged("head"))?;
-        if head.format != FORMAT {
-            return Err(CatalogError::OtherFormat { found: head.format });
+        // By itself first: the head of another format may look different.
+        let Format { format: found } = serde_json::from_slice(head).map_err(|_| damaged("head"))?;
+        if found != FORMAT {
+            return Err(CatalogError::OtherFormat { found });
         }
+        let head: Head = serde_json::from_slice(head).map_err(|_| damaged("head"))?;
         let record = |(_, value): Entry| serde_json::from_slice::<SegmentRecord>(&value);
         let records = entries(&self.segments)?.into_iter().map(record).collect::<Result<Vec<_>, _>>();
         let loss = |(_, value): Entry| serde_json::from_slice::<Loss>(&value);
@@ -493,6 +495,9 @@ fn read_series(tree: &sled::Tree) -> Result<Registry, CatalogError> {
     registry.set_committed(len);
     Ok(registry)
 }
+
+#[cfg(test)]
+mod format_tests;
 
 #[cfg(test)]
 mod tests {

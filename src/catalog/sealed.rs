@@ -7,8 +7,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::CatalogError;
+use crate::world::{Disk, RealDisk};
 
-/// Bytes by which sled's log grows: its default of 512 KiB would be most of a small store.
+/// Bytes by which the log of a new folder grows: sled's default of 512 KiB would be most of a small store.
 const LOG_SEGMENT: usize = 32 << 10;
 /// How often and how long to wait for sled's threads of an earlier opening to let go of its file.
 const LOOK: Duration = Duration::from_millis(10);
@@ -51,7 +52,7 @@ pub(super) fn open_sled(path: &Path) -> Result<sled::Db, sled::Error> {
         .path(path)
         .mode(sled::Mode::LowSpace)
         .cache_capacity(8 << 20)
-        .segment_size(LOG_SEGMENT)
+        .segment_size(log_segment(path))
         .flush_every_ms(None);
     let mut looks = 0;
     loop {
@@ -63,6 +64,14 @@ pub(super) fn open_sled(path: &Path) -> Result<sled::Db, sled::Error> {
             opened => return opened,
         }
     }
+}
+
+/// Bytes by which a folder's log grows. sled opens a folder with the size it was made with and no other, and what is in
+/// one of another format must be read to be refused.
+fn log_segment(path: &Path) -> usize {
+    let conf = RealDisk.open(&path.join("conf")).and_then(|file| file.read_all()).unwrap_or_default();
+    let told = String::from_utf8_lossy(&conf);
+    told.lines().find_map(|line| line.strip_prefix("segment_size: ")?.parse().ok()).unwrap_or(LOG_SEGMENT)
 }
 
 /// Does what may panic in sled where its files are damaged.

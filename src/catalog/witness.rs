@@ -1,11 +1,8 @@
 //! The witness: how far the catalog had come, told outside sled, so that a catalog that fell back to an older state is
 //! known for what it is.
 //!
-//! ```text
-//! DIR/generation   "PLGEN\0\0\x01", generation u64 le, name of the store (16 letters), CRC32C of all before u32 le
-//! ```
-//!
-//! It is replaced after each commit of sled. So sled may be ahead of it by what a crash came between, and never behind.
+//! The file `generation`, drawn in `store/FORMAT.md`, is replaced after each commit of sled. So sled may be ahead of it by
+//! what a crash came between, and never behind.
 
 use std::io;
 use std::path::{Path, PathBuf};

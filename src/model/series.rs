@@ -123,8 +123,7 @@ impl SeriesDef {
 const END: u8 = 0xFF;
 
 impl SeriesDef {
-    /// Appends the definition as bytes: kind `u8`, measurement_len `u16` little-endian, count of labels `u16`
-    /// little-endian, then unit, help, metric and each label's name and value, each ended by 0xFF.
+    /// Appends the definition as bytes, as `store/FORMAT.md` draws them.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(self.kind as u8);
         out.extend_from_slice(&self.measurement_len.to_le_bytes());

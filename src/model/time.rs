@@ -100,9 +100,10 @@ impl Timestamp {
         Timestamp(self.0.saturating_add(nanos))
     }
 
-    /// Year and month in UTC, as in `2026-01`: the name of the folder its segments live in.
+    /// Year and month in UTC, as in `2026-01`: the name of the folder its segments live in. What is older than 1970 is in
+    /// its January.
     pub fn month(self) -> String {
-        let at = self.civil();
+        let at = self.max(Timestamp::from_nanos(0)).civil();
         format!("{:04}-{:02}", at.year(), at.month())
     }
 
@@ -175,5 +176,6 @@ mod tests {
     #[test]
     fn months_are_named_in_utc() {
         assert_eq!(Timestamp::parse("2026-01-31T23:59:59Z").unwrap().month(), "2026-01");
+        assert_eq!(Timestamp::parse("1969-11-30T00:00:00Z").unwrap().month(), "1970-01");
     }
 }

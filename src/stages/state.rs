@@ -1,4 +1,4 @@
-//! How the state of stages is written: little-endian numbers and counted bytes.
+//! How the state of stages is written: little-endian numbers and counted bytes, as `store/FORMAT.md` draws them.
 
 use std::collections::BTreeMap;
 

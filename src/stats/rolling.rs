@@ -117,8 +117,7 @@ impl RollingZ {
         self.squares = sum(&self.ring, |value| (value - mean) * (value - mean));
     }
 
-    /// Appends the state, from which [`RollingZ::decode`] goes on bit for bit: window, length and head as u32, mean and
-    /// squares, then the ring, all little-endian.
+    /// Appends the state, from which [`RollingZ::decode`] goes on bit for bit, as `store/FORMAT.md` draws it.
     pub fn encode(&self, out: &mut Vec<u8>) {
         for number in [self.window, self.ring.len(), self.head] {
             out.extend_from_slice(&(number as u32).to_le_bytes());

@@ -171,8 +171,7 @@ impl Sketch {
         bin.map_or(f64::NAN, |bin| value_of(bin.key()))
     }
 
-    /// Appends the bins: their number, then for each the distance of its key from the one before (of the first: from
-    /// the lowest key there is) and its count, all as LEB128. Two to three bytes a bin.
+    /// Appends the bins as `store/FORMAT.md` draws them. Two to three bytes a bin.
     pub fn encode(&self, out: &mut Vec<u8>) {
         put_number(self.bins.len() as u64, out);
         let mut before = -KEY_MAX - 1;

@@ -1,16 +1,6 @@
 //! The store: log, head and segments of samples, and the tables that stages write. Threads and files, no async.
 //!
-//! ```text
-//! DIR/lock                      held by the process that has the store open
-//! DIR/catalog/                  sled: series, segments, how far the log is covered
-//! DIR/wal/NNNNNNNNNN.wal        acknowledged, not in segments yet
-//! DIR/samples/YYYY-MM/N.parquet samples of that month
-//! DIR/series/N.parquet          the series they belong to
-//! DIR/TABLE/N.parquet           what stages found
-//! DIR/checkpoints/N.state       the stages' state as of the log's floor
-//! DIR/generation                how many commits the catalog had, for the day it falls back to an older state
-//! DIR/set-aside/                damaged and unknown files
-//! ```
+//! What it keeps on the disk is drawn byte by byte in [`mod@format`] (`FORMAT.md`).
 
 mod aside;
 mod backup;
@@ -22,6 +12,7 @@ mod error;
 mod file;
 mod flush;
 mod foreign;
+pub mod format;
 mod head;
 mod keeper;
 mod label;

@@ -10,6 +10,7 @@ mod architecture;
 mod bad_input;
 mod cli;
 mod crash;
+mod format;
 mod http;
 mod import;
 mod memory;

@@ -1,18 +1,5 @@
-//! The series index of a segment: which rows are whose, and where the pages lie.
-//!
-//! ```text
-//! index  zstd of:
-//!          unit u8 (0 ms, 1 us, 2 ns)
-//!          for each of the columns time, value, unscaled: count of pages varint, then for each page
-//!            offset varint, difference to the end of the page before in this column (0 before the first)
-//!            header, len, plain, values varint each (`PageRef`)     crc u32 le
-//!          count of series varint, then for each in the file's order
-//!            series zigzag varint, difference to the one before     rows varint
-//!            scale + 1 u8 (0: floats)
-//!            first time zigzag varint, difference to the one before's, in the file's unit
-//!            last time varint, difference to `first`
-//! tail   length of `index` u32 le, CRC32C of `index` u32 le, "PLSI"
-//! ```
+//! The series index of a segment: which rows are whose, and where the pages lie. Its bytes are drawn in
+//! [`format`](crate::store::format#the-file-and-the-series-index-in-it).
 
 use std::io;
 

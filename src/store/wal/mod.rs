@@ -1,20 +1,9 @@
 //! The write-ahead log: what was acknowledged and is not in segments yet.
 //!
-//! ```text
-//! file    NNNNNNNNNN.wal   "PLWAL\0\0\x02"  frame*
-//! frame   head: marker F5 50 4C F6, payload length u32 le, sequence u64 le, CRC32C of the payload u32 le,
-//!               CRC32C of the 20 bytes before u32 le
-//!         payload
-//! payload number of the first definition varint, count varint, definitions (SeriesDef::encode)
-//!         count of samples varint,
-//!         series: difference to the one before, zigzag varint, each
-//!         times in ns: difference to the one before, zigzag varint, each
-//!         values: an integer n as varint of zigzag(n) * 2; any other as 0x01 and its 8 bytes little-endian, each
-//! ```
-//!
-//! Frames are numbered one after another, over all files of the log. The marker and the head's own checksum let a
-//! reader find the next whole frame behind a damaged stretch, and the numbers how many frames lie in it. What ends a
-//! file before its frame is whole is a write that never ended: it was not acknowledged.
+//! Its bytes are drawn in [`format`](crate::store::format#the-log-wal). Frames are numbered one after another, over all
+//! files of the log. The marker and the head's own checksum let a reader find the next whole frame behind a damaged
+//! stretch, and the numbers how many frames lie in it. What ends a file before its frame is whole is a write that never
+//! ended: it was not acknowledged.
 
 mod frame;
 mod payload;
