@@ -1,7 +1,9 @@
 //! The catalog as `store/FORMAT.md` draws it, and what is done with one of another format.
 
+use super::sealed::{open_sled, seal};
+use super::trees::HEAD;
 use super::*;
-use crate::model::Labels;
+use crate::model::{Labels, SeriesDef};
 
 fn place(dir: &tempfile::TempDir) -> CatalogPlace {
     CatalogPlace { dir: dir.path().join("catalog"), witness: dir.path().join("generation") }

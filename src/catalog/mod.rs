@@ -7,35 +7,30 @@
 //! the witness (`witness.rs`) says how many commits there were. What does not agree is an error, and the store makes a new
 //! catalog from its files.
 
+mod kept;
 mod losses;
 mod registry;
 mod sealed;
 mod segments;
+mod trees;
 mod witness;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde::{Deserialize, Serialize};
-use sled::transaction::{ConflictableTransactionError, TransactionError, Transactional};
-
-use crate::model::SeriesDef;
 use crate::world::{Disk, RealDisk, World};
 
+use kept::{Head, Kept};
 pub use losses::Loss;
 pub use registry::{Key, KeyTexts, LabelStats, Measurement, MetricStats, Registry, SeriesSet};
-use sealed::{Entry, entries, guarded, open_sled, seal, unseal};
+use sealed::guarded;
 pub use segments::{SegmentRecord, TableName};
-use witness::{Said, Witness};
+use trees::{Trees, series_blocks};
+use witness::Witness;
 
 /// Version of the layout of everything in the data directory (`store/FORMAT.md`). Another one is refused.
 pub const FORMAT: u64 = 2;
-
-const SERIES_BLOCK: usize = 256;
-const HEAD: &[u8] = b"head";
-
-type SeriesBlocks = Vec<(u32, Vec<u8>)>;
 
 /// What goes wrong with the catalog.
 #[derive(Debug, thiserror::Error)]
@@ -114,52 +109,12 @@ pub struct Commit {
     pub acknowledge: bool,
 }
 
-/// What the trees must hold, and the rest of what there is to know.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Head {
-    format: u64,
-    /// Name of this store, random, given when it was made.
-    store: String,
-    /// Commits so far.
-    generation: u64,
-    wal_floor: u64,
-    checkpoint: Option<String>,
-    next_number: u64,
-    segments: u64,
-    /// The checksums of all segments' values, each with the others by exclusive or.
-    segments_sum: u32,
-    series: u64,
-    losses: u64,
-    acknowledged: u64,
-}
-
-/// The part of every head, whatever its format.
-#[derive(Deserialize)]
-struct Format {
-    format: u64,
-}
-
-/// Everything but the series, in memory.
-struct Kept {
-    head: Head,
-    records: BTreeMap<u64, SegmentRecord>,
-    losses: Vec<Loss>,
-}
-
 /// The catalog, open.
 pub struct Catalog {
     trees: Trees,
     kept: Mutex<Kept>,
     registry: Arc<Registry>,
     witness: Witness,
-}
-
-struct Trees {
-    db: sled::Db,
-    series: sled::Tree,
-    segments: sled::Tree,
-    losses: sled::Tree,
-    state: sled::Tree,
 }
 
 impl Catalog {
@@ -317,192 +272,13 @@ impl Catalog {
     }
 }
 
-impl Head {
-    fn said(&self) -> Said {
-        Said { generation: self.generation, store: self.store.clone() }
-    }
-
-    fn agree_with(&self, said: &Said) -> Result<(), CatalogError> {
-        if self.store != said.store {
-            return Err(CatalogError::Foreign);
-        }
-        if self.generation < said.generation {
-            return Err(CatalogError::RolledBack { found: self.generation, witnessed: said.generation });
-        }
-        Ok(())
-    }
-}
-
-impl Kept {
-    /// Takes records in and others out, and sums them up.
-    fn take(&mut self, add: &[SegmentRecord], remove: &[u64]) {
-        for record in remove.iter().filter_map(|number| self.records.remove(number)) {
-            self.head.segments_sum ^= crc32c::crc32c(&json(&record));
-        }
-        for record in add {
-            self.head.segments_sum ^= crc32c::crc32c(&json(record));
-            self.head.next_number = self.head.next_number.max(record.number + 1);
-            self.records.insert(record.number, record.clone());
-        }
-        self.head.segments = self.records.len() as u64;
-    }
-
-    fn after(&self, commit: &Commit) -> Kept {
-        let mut next = Kept { head: self.head.clone(), records: self.records.clone(), losses: self.losses.clone() };
-        next.take(&commit.add, &commit.remove);
-        for loss in &commit.losses {
-            if !next.losses.iter().any(|known| known.is_that_of(loss)) {
-                next.losses.push(loss.clone());
-            }
-        }
-        let head = &mut next.head;
-        head.generation += 1;
-        head.wal_floor = commit.wal_floor.unwrap_or(head.wal_floor);
-        head.checkpoint = commit.checkpoint.clone().or(head.checkpoint.take()).filter(|name| !name.is_empty());
-        head.losses = next.losses.len() as u64;
-        if commit.acknowledge {
-            head.acknowledged = head.losses;
-        }
-        next
-    }
-}
-
-fn json(value: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(value).expect("plain data")
-}
-
-fn series_blocks(registry: &Registry, from: usize, to: usize) -> Result<(SeriesBlocks, usize), CatalogError> {
-    let len = to.max(from);
-    let blocks = (from..len).step_by(SERIES_BLOCK).map(|first| {
-        let last = len.min(first + SERIES_BLOCK);
-        let mut plain = Vec::new();
-        registry.defs(first..last).iter().for_each(|def| def.encode(&mut plain));
-        let block = zstd::bulk::compress(&plain, 3).map_err(|error| CatalogError::Sled(error.into()))?;
-        Ok((first as u32, block))
-    });
-    Ok((blocks.collect::<Result<_, CatalogError>>()?, len))
-}
-
-impl Trees {
-    fn open(path: &Path) -> Result<Trees, CatalogError> {
-        let db = open_sled(path)?;
-        let tree = |name: &str| db.open_tree(name);
-        let (series, segments, losses, state) = (tree("series")?, tree("segments")?, tree("losses")?, tree("state")?);
-        Ok(Trees { db, series, segments, losses, state })
-    }
-
-    /// All of it, checked against the head.
-    fn read(&self) -> Result<(Kept, Registry), CatalogError> {
-        if let Some(found) = self.state.get("format")? {
-            // As format 1 had it.
-            let found = found.as_ref().try_into().map_or(0, u64::from_be_bytes);
-            return Err(CatalogError::OtherFormat { found });
-        }
-        let damaged = |entry: &str| CatalogError::Damaged { entry: entry.to_owned() };
-        let head = self.state.get(HEAD)?.ok_or(CatalogError::Missing)?;
-        let head = unseal(HEAD, &head).ok_or_else(|| damaged("head"))?;
-        // By itself first: the head of another format may look different.
-        let Format { format: found } = serde_json::from_slice(head).map_err(|_| damaged("head"))?;
-        if found != FORMAT {
-            return Err(CatalogError::OtherFormat { found });
-        }
-        let head: Head = serde_json::from_slice(head).map_err(|_| damaged("head"))?;
-        let record = |(_, value): Entry| serde_json::from_slice::<SegmentRecord>(&value);
-        let records = entries(&self.segments)?.into_iter().map(record).collect::<Result<Vec<_>, _>>();
-        let loss = |(_, value): Entry| serde_json::from_slice::<Loss>(&value);
-        let losses = entries(&self.losses)?.into_iter().map(loss).collect::<Result<Vec<_>, _>>();
-        let empty = Head { segments: 0, segments_sum: 0, ..head.clone() };
-        let mut kept = Kept { head: empty, records: BTreeMap::new(), losses: losses.map_err(|_| damaged("losses"))? };
-        kept.take(&records.map_err(|_| damaged("segments"))?, &[]);
-        let series = read_series(&self.series)?;
-        if kept.head != head || series.len() as u64 != head.series || kept.losses.len() as u64 != head.losses {
-            return Err(damaged("head"));
-        }
-        Ok((kept, series))
-    }
-
-    fn fill(&self, kept: &Kept, blocks: &SeriesBlocks) -> Result<(), CatalogError> {
-        for tree in [&self.series, &self.segments, &self.losses, &self.state] {
-            tree.clear()?;
-        }
-        for (first, block) in blocks {
-            self.series.insert(first.to_be_bytes(), seal(&first.to_be_bytes(), block))?;
-        }
-        for (number, record) in &kept.records {
-            self.segments.insert(number.to_be_bytes(), seal(&number.to_be_bytes(), &json(record)))?;
-        }
-        for (at, loss) in kept.losses.iter().enumerate() {
-            let key = (at as u64).to_be_bytes();
-            self.losses.insert(key, seal(&key, &json(loss)))?;
-        }
-        // With the head it is a catalog.
-        self.db.flush()?;
-        self.state.insert(HEAD, seal(HEAD, &json(&kept.head)))?;
-        self.db.flush()?;
-        Ok(())
-    }
-
-    fn change(
-        &self,
-        commit: &Commit,
-        next: &Kept,
-        new_losses: std::ops::Range<usize>,
-        blocks: &SeriesBlocks,
-    ) -> Result<(), CatalogError> {
-        (&self.series, &self.segments, &self.losses, &self.state)
-            .transaction(|(series, segments, losses, state)| {
-                for (first, block) in blocks {
-                    series.insert(&first.to_be_bytes(), seal(&first.to_be_bytes(), block))?;
-                }
-                for number in &commit.remove {
-                    segments.remove(&number.to_be_bytes())?;
-                }
-                for record in &commit.add {
-                    let key = record.number.to_be_bytes();
-                    segments.insert(&key, seal(&key, &json(record)))?;
-                }
-                for at in new_losses.clone() {
-                    let key = (at as u64).to_be_bytes();
-                    losses.insert(&key, seal(&key, &json(&next.losses[at])))?;
-                }
-                state.insert(HEAD, seal(HEAD, &json(&next.head)))?;
-                Ok::<(), ConflictableTransactionError<sled::Error>>(())
-            })
-            .map_err(|error| match error {
-                TransactionError::Abort(error) | TransactionError::Storage(error) => CatalogError::Sled(error),
-            })?;
-        self.db.flush()?;
-        Ok(())
-    }
-}
-
-fn read_series(tree: &sled::Tree) -> Result<Registry, CatalogError> {
-    let (registry, mut len) = (Registry::default(), 0);
-    for (key, block) in entries(tree)? {
-        let damaged = || CatalogError::Damaged { entry: format!("series from {len}") };
-        if key != (len as u32).to_be_bytes() {
-            return Err(damaged());
-        }
-        let plain = zstd::stream::decode_all(&block[..]).map_err(|_| damaged())?;
-        let mut rest = &plain[..];
-        while !rest.is_empty() {
-            SeriesDef::decode(&mut rest)
-                .filter(|def| registry.intern(def).index() == len)
-                .ok_or_else(|| CatalogError::Damaged { entry: format!("series {len}") })?;
-            len += 1;
-        }
-    }
-    registry.set_committed(len);
-    Ok(registry)
-}
-
 #[cfg(test)]
 mod format_tests;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Labels, SeriesId};
+    use crate::model::{Labels, SeriesDef, SeriesId};
 
     fn place(dir: &tempfile::TempDir) -> CatalogPlace {
         CatalogPlace { dir: dir.path().join("catalog"), witness: dir.path().join("generation") }
