@@ -80,18 +80,46 @@ pub(super) fn run(
     series.sort_unstable();
     series.dedup();
 
-    let mut cursors: Vec<Cursor> = inputs.iter().cloned().map(Cursor::new).collect();
-    for (metric, id) in registry.file_order(series) {
-        let mut parts = Vec::with_capacity(cursors.len());
-        for cursor in &mut cursors {
-            let entry: Option<IndexEntry> = cursor.segment().entry(id).copied();
-            if let Some(entry) = entry {
-                parts.push(cursor.read(&entry, kept)?);
+    let order = registry.file_order(series);
+    let mut inputs: Vec<Input> = inputs.iter().map(|segment| Input::new(segment, &order)).collect();
+    for (metric, id) in order {
+        let mut parts = Vec::with_capacity(inputs.len());
+        for input in &mut inputs {
+            if let Some(entry) = input.entry(id) {
+                parts.push(input.cursor.read(&entry, kept)?);
             }
         }
         writer.add(&metric, id, merge(parts))?;
     }
     Ok(())
+}
+
+/// One of the segments that are merged.
+struct Input {
+    cursor: Cursor,
+    /// Place of the entry that comes next, where the entries are in the order of the merge: a series that a catalog made
+    /// anew has under another name is not where it was.
+    next: Option<usize>,
+}
+
+impl Input {
+    fn new(segment: &Arc<Segment>, order: &[(Arc<str>, SeriesId)]) -> Self {
+        let mut left = segment.entries().iter().peekable();
+        order.iter().for_each(|(_, id)| {
+            left.next_if(|entry| entry.series == *id);
+        });
+        let next = left.peek().is_none().then_some(0);
+        Input { cursor: Cursor::new(segment.clone()), next }
+    }
+
+    /// The entry of a series, asked for in the order of the merge.
+    fn entry(&mut self, id: SeriesId) -> Option<IndexEntry> {
+        let segment = self.cursor.segment();
+        let Some(next) = &mut self.next else { return segment.entry(id).copied() };
+        let entry = segment.entries().get(*next).filter(|entry| entry.series == id)?;
+        *next += 1;
+        Some(*entry)
+    }
 }
 
 /// Segments of samples of which nothing is kept any more.
