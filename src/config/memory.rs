@@ -24,12 +24,12 @@ impl MemoryPlan {
 
     /// Names and labels of series, and the lists that find them.
     pub fn series(self) -> u64 {
-        self.all / 4
+        self.all / 16 * 3
     }
 
     /// Names as clients write them, kept to know them again.
     pub fn known(self) -> u64 {
-        self.all / 8
+        self.all / 16 * 3
     }
 
     /// What statements sort, join, aggregate and answer.

@@ -24,8 +24,8 @@ const MINUTE: i64 = 60_000_000_000;
 const AGE: i64 = 60 * MINUTE;
 /// How long after that the one before it can still be found in.
 const GRACE: i64 = 10 * MINUTE;
-/// Bytes that a generation may grow to, where nobody says otherwise; then it is old at once.
-const BYTES_MAX: usize = 32 << 20;
+/// Bytes of memory of both generations, where nobody says otherwise.
+const BYTES_MAX: usize = 64 << 20;
 /// Longer keys are not kept: their series is looked up each time.
 const KEY_MAX: usize = 16 << 10;
 
@@ -66,15 +66,16 @@ pub(super) struct Found<'g> {
 
 impl Default for Known {
     fn default() -> Self {
-        Known::within(2 * BYTES_MAX)
+        Known::within(BYTES_MAX)
     }
 }
 
 impl Known {
-    /// One that takes about so many bytes of memory at most, both generations together.
+    /// One that takes about so many bytes of memory at most. When it is full it takes up no more, rather than let go what
+    /// comes again in a moment: clients send their series in turn.
     pub fn within(bytes: usize) -> Self {
         let (young, old) = (Generation::default(), Generation::default());
-        Known { generations: RwLock::new(Generations { bytes_max: bytes / 2, young, old, since: None }) }
+        Known { generations: RwLock::new(Generations { bytes_max: bytes, young, old, since: None }) }
     }
 
     pub(super) fn read(&self) -> RwLockReadGuard<'_, Generations> {
@@ -110,24 +111,26 @@ impl Generations {
     }
 
     fn insert(&mut self, key: &[u8], fields: &[NewField]) {
-        if key.len() > KEY_MAX {
-            return;
+        if key.len() <= KEY_MAX && !self.is_full() {
+            self.young.insert(key, fields);
         }
-        if self.young.bytes() >= self.bytes_max {
-            self.old = std::mem::take(&mut self.young);
-        }
-        self.young.insert(key, fields);
+    }
+
+    fn is_full(&self) -> bool {
+        self.young.bytes() + self.old.bytes() >= self.bytes_max
     }
 
     fn is_due(&self, now: Timestamp) -> bool {
         let Some(since) = self.since else { return true };
         let age = now.nanos().saturating_sub(since.nanos());
-        !(0..AGE).contains(&age) || (age >= GRACE && !self.old.entries.is_empty())
+        !(0..AGE).contains(&age) || (age >= GRACE && (!self.old.entries.is_empty() || self.is_full()))
     }
 
     fn age(&mut self, now: Timestamp) {
         let age = self.since.map_or(0, |since| now.nanos().saturating_sub(since.nanos()));
-        if age >= AGE {
+        // What filled it may have gone since.
+        let is_stuck = age >= GRACE && self.old.entries.is_empty() && self.is_full();
+        if age >= AGE || is_stuck {
             self.old = std::mem::take(&mut self.young);
         } else if age >= GRACE {
             self.old = Generation::default();
@@ -285,6 +288,26 @@ mod tests {
         // A clock that goes back drops nothing.
         known.age(at(10));
         assert!(told(&known, "used").is_some());
+    }
+
+    #[test]
+    fn what_is_full_takes_no_more_until_what_filled_it_is_old() {
+        let known = Known::within(100_000);
+        let at = |minutes: i64| Timestamp::from_nanos(minutes * MINUTE);
+        let one = fields(&["v"], 7);
+        let put = |name: String| known.insert([(name.as_bytes(), &one[..])]);
+        known.age(at(0));
+        (0..10_000).for_each(|n| put(format!("flood,n={n}")));
+        assert!(known.bytes() < 300_000, "{}", known.bytes());
+        assert!(told(&known, "flood,n=0").is_some() && told(&known, "flood,n=9999").is_none());
+        put("late".to_owned());
+        assert_eq!(told(&known, "late"), None);
+        // Old at once, gone after as long again.
+        known.age(at(10));
+        known.age(at(20));
+        assert_eq!(told(&known, "flood,n=0"), None);
+        put("late".to_owned());
+        assert!(told(&known, "late").is_some());
     }
 
     #[test]

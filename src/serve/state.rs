@@ -69,7 +69,7 @@ impl App {
                 "names as clients write them",
                 self.known_bytes(),
                 Some(self.limits.known as u64),
-                "the oldest are let go",
+                "others are looked up each time",
             ),
         ]
     }

@@ -22,6 +22,8 @@ use crate::world::{DiskLock, World};
 
 /// Heads of this many times their usual size are not added to.
 pub const HEAD_FULL: usize = 3;
+/// A head is not flushed for its size before it takes so many times what its empty columns do.
+const COLUMNS_WORTH: usize = 2;
 
 /// The store. Shared between threads behind an [`Arc`].
 pub struct Store {
@@ -207,7 +209,7 @@ impl Store {
 
     /// Whether a batch would be taken without a long wait.
     pub fn ready(&self) -> Result<(), Behind> {
-        if self.head_bytes() > self.spec.head_bytes.saturating_mul(HEAD_FULL) {
+        if self.head_bytes() > self.head_full().saturating_mul(HEAD_FULL) {
             return Err(Behind { what: "the flush to segments".into(), retry_after: Duration::from_secs(1) });
         }
         self.tap.get().map_or(Ok(()), |tap| tap.ready())
@@ -263,8 +265,14 @@ impl Store {
 
     /// Whether what is in memory is to be flushed: its samples, or the rows that the pipelines made of them.
     pub(super) fn is_full(&self) -> bool {
-        let full = self.spec.head_bytes;
-        self.head_bytes() > full || self.view().rows_bytes() > full
+        self.head_bytes() > self.head_full() || self.view().rows_bytes() > self.spec.head_bytes
+    }
+
+    /// Bytes of samples at which they are flushed. Of very many series a head takes more before it holds any samples to
+    /// speak of: flushing it then would be no end of work for nothing.
+    fn head_full(&self) -> usize {
+        let of_columns = unpoisoned(self.view().head.read()).bytes_of_columns();
+        self.spec.head_bytes.max(COLUMNS_WORTH * of_columns)
     }
 
     /// Whether series take all the memory they may, so that no new ones fit. As of the keeper's last look.

@@ -38,7 +38,7 @@ impl Default for StoreSpec {
         StoreSpec {
             sync: Sync::Interval,
             head_bytes: 32 << 20,
-            series_bytes: 128 << 20,
+            series_bytes: 96 << 20,
             head_age: Duration::from_secs(3600),
             segment_bytes: 512 << 20,
             retention: None,

@@ -69,7 +69,7 @@ fn series_beyond_their_share_are_refused_and_known_ones_go_on() {
         refused = answer.text();
         answer.status != 204
     });
-    assert!(refused.contains("series take the 15.3 MiB") && refused.contains("raise `memory`"), "{refused}");
+    assert!(refused.contains("series take the 11.4 MiB") && refused.contains("raise `memory`"), "{refused}");
     let again = || server.post("/write", &[], b"known v=2 1700000001000000000\n").status;
     until("a known series goes on", || again() == 204);
     assert_eq!(number(&server.sql("SELECT sum(v) FROM known")), 3.0);

@@ -64,11 +64,14 @@ impl Head {
         self.samples
     }
 
+    /// Bytes it takes for its series, however few samples they have.
+    pub fn bytes_of_columns(&self) -> usize {
+        self.columns.capacity() * size_of::<Column>()
+    }
+
     /// Bytes it takes.
     pub fn bytes(&self) -> usize {
-        self.arena.bytes()
-            + self.columns.capacity() * size_of::<Column>()
-            + self.samples / column::STRETCH as usize * size_of::<Mark>()
+        self.arena.bytes() + self.bytes_of_columns() + self.samples / column::STRETCH as usize * size_of::<Mark>()
     }
 
     pub fn time_range(&self) -> Option<(Timestamp, Timestamp)> {
