@@ -169,7 +169,8 @@ fn plan(file: &str, args: &ImportArgs) -> anyhow::Result<Plan> {
 
 fn import_file(node: &Node, plan: &Plan, bar: &ProgressBar) -> anyhow::Result<Imported> {
     let now = node.world.clock.now();
-    let bounds = TimeBounds::new(now, node.settings.ingest.future_max, node.settings.store.retention);
+    let longest = node.settings.store.retention().longest_of_samples().length();
+    let bounds = TimeBounds::new(now, node.settings.ingest.future_max, longest);
     let intake = node.doors.source("import");
     let mut gather = Gather::new(&*intake, bounds);
     let rows = if plan.format == Format::Parquet {

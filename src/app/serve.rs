@@ -30,7 +30,7 @@ pub(super) fn run(node: Node, listen: &str) -> anyhow::Result<()> {
     let limits = Limits {
         body: usize::try_from(ingest.body_max.as_u64()).unwrap_or(usize::MAX),
         future: ingest.future_max,
-        retention: node.settings.store.retention,
+        retention: node.settings.store.retention().longest_of_samples().length(),
     };
     let (clock, told) = (node.world.clock.clone(), node.pipelines.clone());
     let parts = ServerParts {

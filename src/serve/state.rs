@@ -34,7 +34,7 @@ pub struct Limits {
     pub body: usize,
     /// How far ahead of the clock a sample may be.
     pub future: Duration,
-    /// How far behind it.
+    /// How far behind it: the longest that any sample is kept.
     pub retention: Option<Duration>,
 }
 

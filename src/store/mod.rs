@@ -32,6 +32,7 @@ mod rebuild;
 mod recovery;
 mod repair;
 mod replay;
+mod retention;
 mod scale;
 mod segment;
 mod snapshot;
@@ -45,6 +46,8 @@ mod wal;
 
 #[cfg(test)]
 mod damage_tests;
+#[cfg(test)]
+mod retention_tests;
 
 pub use self::core::{Store, StoreStats, TableStats};
 pub use backup::Backup;

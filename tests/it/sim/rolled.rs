@@ -8,7 +8,7 @@ use plimsoll::model::{SeriesId, Table};
 use plimsoll::stats::Sketch;
 use plimsoll::store::{Snapshot, Store};
 
-use super::bed::{EVERY, told};
+use super::bed::{EVERY, Oldest, told};
 use super::load::series_of;
 use super::truth::{Contents, same};
 
@@ -73,11 +73,16 @@ fn roll(values: &[f64]) -> Rolled {
     Rolled { count: values.len() as u64, bits: ends.map(f64::to_bits), sketch: bytes, sum: values.iter().sum() }
 }
 
-/// Holds the rows against the samples of the same snapshot. Windows that begin before `oldest` may have lost samples
-/// since they were rolled up: nothing is said of them.
-pub fn check(store: &Store, snapshot: &Snapshot, samples: &Contents, oldest: i64) -> Result<Windows, String> {
-    let kept = |windows: Windows| windows.into_iter().filter(|((_, start), _)| *start >= oldest).collect::<Windows>();
-    let (found, wanted) = (kept(rollups(store, snapshot)?), kept(recomputed(samples)));
+/// Holds the rows against the samples of the same snapshot. Of windows that begin before the oldest sample that is kept
+/// some samples may have gone since: nothing is said of them, but that they are not kept longer than they may be.
+pub fn check(store: &Store, snapshot: &Snapshot, samples: &Contents, oldest: Oldest) -> Result<Windows, String> {
+    let found = rollups(store, snapshot)?;
+    if let Some((key, _)) = found.iter().find(|((_, start), _)| *start < oldest.rollups) {
+        return Err(format!("rollups: window {key:?} is older than what is kept"));
+    }
+    let is_whole = |(series, start): &(u32, i64)| *start >= oldest.of(*series).max(oldest.rollups);
+    let kept = |windows: Windows| windows.into_iter().filter(|(key, _)| is_whole(key)).collect::<Windows>();
+    let (found, wanted) = (kept(found), kept(recomputed(samples)));
     same(&found, &wanted).map_err(|told| format!("rollups: {told}"))?;
     Ok(found)
 }
