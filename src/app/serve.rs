@@ -27,10 +27,11 @@ pub(super) fn serve(global: &Global, args: &ServeArgs) -> anyhow::Result<()> {
 pub(super) fn run(node: Node, listen: &str) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("http").build()?;
     let ingest = &node.settings.ingest;
+    let future = ingest.future_max;
     let limits = Limits {
         body: usize::try_from(ingest.body_max.as_u64()).unwrap_or(usize::MAX),
-        future: ingest.future_max,
-        retention: node.settings.store.retention().longest_of_samples().length(),
+        future,
+        retention: node.settings.store.retention().into(),
     };
     let (clock, told) = (node.world.clock.clone(), node.pipelines.clone());
     let parts = ServerParts {
@@ -44,7 +45,7 @@ pub(super) fn run(node: Node, listen: &str) -> anyhow::Result<()> {
         let server = Server::bind(listen, parts).await.with_context(|| format!("cannot listen on {listen}"))?;
         let collect = &node.settings.collect;
         let collecting = collect.system.then(|| {
-            Collecting::start(node.world.clone(), node.doors.source("system"), collect.system_interval, limits.future)
+            Collecting::start(node.world.clone(), node.doors.source("system"), collect.system_interval, future)
         });
         let collecting = collecting.transpose().context("cannot start the system collector")?;
         // Before the address is told: whoever reads it may tell the server to stop.

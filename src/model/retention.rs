@@ -52,6 +52,13 @@ impl Keep {
         }
     }
 
+    pub fn shorter(self, other: Keep) -> Keep {
+        match (self, other) {
+            (Keep::For(one), Keep::For(other)) => Keep::For(one.min(other)),
+            (Keep::Forever, finite) | (finite, Keep::Forever) => finite,
+        }
+    }
+
     pub fn longer(self, other: Keep) -> Keep {
         match (self, other) {
             (Keep::For(one), Keep::For(other)) => Keep::For(one.max(other)),
@@ -149,6 +156,11 @@ impl Retention {
         self.metrics.iter().fold(self.samples, |longest, rule| longest.longer(rule.keep))
     }
 
+    /// For how long samples are kept of whatever metric.
+    pub fn shortest_of_samples(&self) -> Keep {
+        self.metrics.iter().fold(self.samples, |shortest, rule| shortest.shorter(rule.keep))
+    }
+
     /// How long a row of a derived table is kept; `every` is the length of its window in nanoseconds, if it has one.
     pub fn of_row(&self, table: Table, every: Option<i64>) -> Keep {
         let of_window = every.filter(|_| table == Table::Rollups).and_then(|every| self.rollups.get(&every));
@@ -193,7 +205,7 @@ mod tests {
         for (metric, text) in [("debug_slow", "forever"), ("debug_fast", "7d"), ("cpu", "1y")] {
             assert_eq!(retention.of_rule(retention.rule_of(metric)), keep(text), "{metric}");
         }
-        assert_eq!(retention.longest_of_samples(), Keep::Forever);
+        assert_eq!((retention.longest_of_samples(), retention.shortest_of_samples()), (Keep::Forever, keep("7d")));
         let retention = Retention { metrics: vec![rule("a", "7d")], ..Retention::of_all(keep("90d")) };
         assert_eq!(retention.of_rule(retention.rule_of("b")), keep("90d"));
         assert_eq!(retention.longest_of_samples(), keep("90d"));
