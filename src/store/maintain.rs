@@ -64,8 +64,9 @@ impl Store {
             self.replace(&gone, None)?;
             return Ok(gone.len());
         }
-        let shrinks = fates.into_iter().find(|of| of.1 == Fate::Shrinks);
-        shrinks.map_or(Ok(0), |(record, _)| self.merge(&[record]).map(|()| 1))
+        let Some((record, _)) = fates.into_iter().find(|of| of.1 == Fate::Shrinks) else { return Ok(0) };
+        let before = record.rows;
+        self.merge(&[record]).map(|rows| usize::from(rows < before))
     }
 
     fn fate(&self, view: &View, record: &SegmentRecord, kept: &Kept) -> Result<Fate, StoreError> {
@@ -97,11 +98,12 @@ impl Store {
         let mut inputs: Vec<SegmentRecord> =
             records.into_iter().filter(|record| numbers.contains(&record.number)).collect();
         inputs.sort_by_key(|record| record.flushes);
-        self.merge(&inputs).map(|()| true)
+        self.merge(&inputs).map(|_| true)
     }
 
     /// Writes what is kept of some files, in the order of their flushes, as one in their place; as none where nothing is.
-    fn merge(&self, inputs: &[SegmentRecord]) -> Result<(), StoreError> {
+    /// How many rows.
+    fn merge(&self, inputs: &[SegmentRecord]) -> Result<u64, StoreError> {
         let numbers: Vec<u64> = inputs.iter().map(|record| record.number).collect();
         let merged = match inputs[0].table {
             TableName::Samples => self.merge_samples(inputs),
@@ -110,12 +112,13 @@ impl Store {
         let merged =
             merged.inspect_err(|error| inputs.iter().for_each(|record| self.suspects.name(record.number, error)))?;
         tracing::debug!(table = %merged.table, inputs = inputs.len(), rows = merged.rows, bytes = merged.bytes, "merged");
-        if merged.rows > 0 {
-            return self.replace(&numbers, Some(merged));
+        let rows = merged.rows;
+        if rows > 0 {
+            return self.replace(&numbers, Some(merged)).map(|()| rows);
         }
         let path = self.dir.join(&merged.path);
         self.world.disk.remove(&path).at("remove", &path)?;
-        self.replace(&numbers, None)
+        self.replace(&numbers, None).map(|()| rows)
     }
 
     fn merge_samples(&self, inputs: &[SegmentRecord]) -> Result<SegmentRecord, StoreError> {
