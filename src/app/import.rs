@@ -169,9 +169,11 @@ fn plan(file: &str, args: &ImportArgs) -> anyhow::Result<Plan> {
 
 fn import_file(node: &Node, plan: &Plan, bar: &ProgressBar) -> anyhow::Result<Imported> {
     let now = node.world.clock.now();
-    let bounds = TimeBounds::new(now, node.settings.ingest.future_max, node.settings.store.retention);
+    let retention = node.settings.store.retention();
+    let longest = retention.longest_of_samples().length();
+    let bounds = TimeBounds::new(now, node.settings.ingest.future_max, longest);
     let intake = node.doors.source("import");
-    let mut gather = Gather::new(&*intake, bounds);
+    let mut gather = Gather::new(&*intake, bounds).keeping(retention.into(), now);
     let rows = if plan.format == Format::Parquet {
         let input = ParquetInput::open(&RealDisk, Path::new(&plan.file))?;
         let rows = input.rows;

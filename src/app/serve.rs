@@ -28,12 +28,13 @@ pub(super) fn run(node: Node, listen: &str) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("http").build()?;
     let ingest = &node.settings.ingest;
     let bodies = node.settings.memory_plan().bodies();
+    let future = ingest.future_max;
     let limits = Limits {
         body: usize::try_from(ingest.body_max.as_u64().min(bodies)).unwrap_or(usize::MAX),
         bodies: usize::try_from(bodies).unwrap_or(usize::MAX),
         known: usize::try_from(node.settings.memory_plan().known()).unwrap_or(usize::MAX),
-        future: ingest.future_max,
-        retention: node.settings.store.retention,
+        future,
+        retention: node.settings.store.retention().into(),
     };
     let (clock, told) = (node.world.clock.clone(), node.pipelines.clone());
     let parts = ServerParts {
@@ -47,7 +48,7 @@ pub(super) fn run(node: Node, listen: &str) -> anyhow::Result<()> {
         let server = Server::bind(listen, parts).await.with_context(|| format!("cannot listen on {listen}"))?;
         let collect = &node.settings.collect;
         let collecting = collect.system.then(|| {
-            Collecting::start(node.world.clone(), node.doors.source("system"), collect.system_interval, limits.future)
+            Collecting::start(node.world.clone(), node.doors.source("system"), collect.system_interval, future)
         });
         let collecting = collecting.transpose().context("cannot start the system collector")?;
         // Before the address is told: whoever reads it may tell the server to stop.

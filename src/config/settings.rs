@@ -1,5 +1,7 @@
 //! The settings file. These structs are its documentation: every key, its unit and its default.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -7,6 +9,7 @@ use serde::Deserialize;
 
 use super::faults::{ConfigFault, ConfigFaults, line_around, line_of, parse};
 use super::memory::MemoryPlan;
+use crate::model::{Keep, MetricRule, Pattern, Retention, Table};
 use crate::stages::BudgetSpec;
 use crate::store::{StoreSpec, Sync};
 
@@ -51,9 +54,68 @@ pub struct StoreSettings {
     pub head_age: Duration,
     /// Segments of this size are not merged further.
     pub segment: ByteSize,
-    /// How long samples are kept, as in `90d`; for ever without it.
-    #[serde(with = "humantime_serde")]
-    pub retention: Option<Duration>,
+    /// How long samples and rows of derived tables are kept, as in `90d`; without it, or at `forever`, for ever. What is
+    /// older is shown no more, and its files go or are written anew without it.
+    pub retention: Keep,
+    /// `[[store.retain]]`, one for each pattern: metrics whose samples are kept otherwise. The first that fits counts.
+    pub retain: Vec<RetainSettings>,
+    pub retain_tables: RetainTables,
+}
+
+impl StoreSettings {
+    /// What is kept how long.
+    pub fn retention(&self) -> Retention {
+        let of_metric =
+            |settings: &RetainSettings| Some(MetricRule { metric: settings.metric.clone()?, keep: settings.keep? });
+        let RetainTables { rollups, anomalies, correlations, compressed, others } = &self.retain_tables;
+        let tables =
+            [(Table::Anomalies, anomalies), (Table::Correlations, correlations), (Table::Compressed, compressed)];
+        let nanos = |length: &WindowLength| i64::try_from(length.0.as_nanos()).unwrap_or(i64::MAX);
+        Retention {
+            samples: self.retention,
+            metrics: self.retain.iter().filter_map(of_metric).collect(),
+            rows: others.unwrap_or(self.retention),
+            tables: tables.into_iter().filter_map(|(table, keep)| keep.map(|keep| (table, keep))).collect(),
+            rollups: rollups.iter().map(|(length, &keep)| (nanos(length), keep)).collect(),
+        }
+    }
+}
+
+/// `[[store.retain]]`
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetainSettings {
+    /// A metric's name; `*` in it stands for any letters, as in `debug_*`.
+    pub metric: Option<Pattern>,
+    /// How long its samples are kept, as in `7d`, or `forever`.
+    pub keep: Option<Keep>,
+}
+
+/// `[store.retain_tables]`: derived tables whose rows are kept otherwise than `retention` says.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetainTables {
+    /// By the length of their windows, as in `{ "1h" = "2y", "1m" = "30d" }`; windows of other lengths go by `others`.
+    pub rollups: BTreeMap<WindowLength, Keep>,
+    pub anomalies: Option<Keep>,
+    pub correlations: Option<Keep>,
+    pub compressed: Option<Keep>,
+    /// All that is not named here; without it, `retention`.
+    pub others: Option<Keep>,
+}
+
+/// Length of a window, `every` in its pipeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WindowLength(Duration);
+
+impl<'de> Deserialize<'de> for WindowLength {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        let length = humantime::parse_duration(&text).map_err(|_| {
+            serde::de::Error::custom(format!("`{text}` is no length of a window: write one as in \"1h\""))
+        })?;
+        Ok(WindowLength(length))
+    }
 }
 
 impl Default for StoreSettings {
@@ -64,7 +126,9 @@ impl Default for StoreSettings {
             head: None,
             head_age: spec.head_age,
             segment: ByteSize::b(spec.segment_bytes),
-            retention: spec.retention,
+            retention: spec.retention.samples,
+            retain: Vec::new(),
+            retain_tables: RetainTables::default(),
         }
     }
 }
@@ -143,7 +207,7 @@ impl Settings {
         text: &str,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Settings, ConfigFaults> {
-        let (settings, mut faults) = parse::<Settings>(file, text, line_around);
+        let (settings, mut faults) = parse::<Settings>(file, text, rule_around);
         let Some(mut settings) = settings else { return Err(ConfigFaults(faults)) };
         let mut table: toml::Table = text.parse().unwrap_or_default();
         for (name, value) in environment {
@@ -202,7 +266,31 @@ impl Settings {
             "system_interval",
             "write at least 100ms, as in system_interval = \"30s\"",
         );
+        faults.extend(self.faults_of_rules(file, text));
         faults
+    }
+
+    fn faults_of_rules(&self, file: &str, text: &str) -> Vec<ConfigFault> {
+        let missing = |rule: &RetainSettings| match rule {
+            RetainSettings { metric: None, .. } => {
+                Some("metric: write whose samples it is for, as in metric = \"debug_*\"")
+            }
+            RetainSettings { keep: None, .. } => {
+                Some("keep: write how long, as in keep = \"7d\" or keep = \"forever\"")
+            }
+            _ => None,
+        };
+        let line = |rule: usize| {
+            let place = text.match_indices(RULE).nth(rule).map(|(at, _)| text[..at].matches('\n').count() + 1);
+            place.unwrap_or_else(|| line_of(text, 0, "retain"))
+        };
+        let faults = self.store.retain.iter().enumerate().filter_map(|(at, rule)| Some((at, missing(rule)?)));
+        let fault = |(at, told): (usize, &str)| ConfigFault {
+            file: file.to_owned(),
+            line: line(at),
+            error: format!("a rule of `retain` has no {told}"),
+        };
+        faults.map(fault).collect()
     }
 
     pub fn budget_spec(&self) -> BudgetSpec {
@@ -226,13 +314,24 @@ impl Settings {
             series_bytes: bytes(plan.series()),
             head_age: self.store.head_age,
             segment_bytes: self.store.segment.as_u64(),
-            retention: self.store.retention,
+            retention: self.store.retention(),
         }
     }
 }
 
 fn bytes(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+/// Where a rule of its own begins.
+const RULE: &str = "[[store.retain]]";
+
+/// What goes with a fault at `at`: a rule is left out whole, else the line.
+fn rule_around(text: &str, at: usize) -> Range<usize> {
+    let line = line_around(text, at);
+    let Some(start) = text[..line.end].rfind(RULE) else { return line };
+    let end = text[start + RULE.len()..].find("\n[").map_or(text.len(), |end| start + RULE.len() + end);
+    if line.start < end { start..end } else { line }
 }
 
 #[cfg(test)]
@@ -242,7 +341,7 @@ mod tests {
     fn told(text: &str, environment: &[(&str, &str)]) -> String {
         let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         match Settings::read("p.toml", text, environment) {
-            Ok(settings) => format!("{:?} {:?}", settings.store.sync, settings.store.retention),
+            Ok(settings) => format!("{:?} {:?}", settings.store.sync, settings.store.retention.length()),
             Err(faults) => faults.to_string(),
         }
     }
@@ -252,6 +351,7 @@ mod tests {
         let text = "[store]\nsync = \"never\"\nretention = \"2d\"\n";
         assert_eq!(told(text, &[]), "Never Some(172800s)");
         assert_eq!(told(text, &[("PLIMSOLL__STORE__SYNC", "always")]), "Always Some(172800s)");
+        assert!(told(text, &[("PLIMSOLL__STORE__RETENTION", "0s")]).contains("no time to keep things"));
         let both = [("PLIMSOLL__STORE__SYNC", "always"), ("PLIMSOLL__STORE__RETENTION", "1d")];
         assert_eq!(told(text, &both), "Always Some(86400s)", "each of them counts");
         let set = |value: &str| {
@@ -271,6 +371,67 @@ mod tests {
         assert!(lines[1].starts_with("p.toml:3: unknown variant `sometimes`"), "{told}");
         assert!(lines[2].starts_with("p.toml:5: memory: write at least 16MB"), "{told}");
         assert!(lines[3].starts_with("p.toml:6: unknown field `x`"), "{told}");
+    }
+
+    #[test]
+    fn rules_say_what_is_kept_how_long() {
+        let text = r#"
+            [store]
+            retention = "90d"
+            [[store.retain]]
+            metric = "debug_slow"
+            keep = "forever"
+            [[store.retain]]
+            metric = "debug_*"
+            keep = "7d"
+            [store.retain_tables]
+            rollups = { "1h" = "2y", "1m" = "30d" }
+            anomalies = "1y"
+        "#;
+        let days = |days: u64| Some(Duration::from_secs(days * 86_400));
+        let retention = Settings::read("p.toml", text, []).unwrap().store_spec().retention;
+        let of_metric = |metric: &str| retention.of_rule(retention.rule_of(metric)).length();
+        assert_eq!(["debug_slow", "debug_x", "cpu"].map(of_metric), [None, days(7), days(90)]);
+        let of_window = |minutes: i64| retention.of_row(Table::Rollups, Some(minutes * 60_000_000_000)).length();
+        assert_eq!([1, 5].map(of_window), [days(30), days(90)]);
+        assert!(of_window(60) > days(729));
+        let of_table = |table| retention.of_row(table, None).length();
+        assert!(of_table(Table::Anomalies) > days(364));
+        assert_eq!(of_table(Table::Correlations), days(90));
+        let others = format!("{text}\nothers = \"forever\"");
+        let retention = Settings::read("p.toml", &others, []).unwrap().store_spec().retention;
+        assert_eq!(retention.of_row(Table::Compressed, None), Keep::Forever);
+        assert_eq!(retention.samples.length(), days(90));
+    }
+
+    #[test]
+    fn faults_of_rules_name_line_and_remedy() {
+        let cases = [
+            ("[store]\nretention = \"soon\"\n", "p.toml:2: `soon` is no time to keep things: write one as in \"90d\""),
+            ("[[store.retain]]\nmetric = \"a\"\nkeep = \"0s\"\n", "p.toml:3: `0s` is no time to keep things"),
+            ("[[store.retain]]\nmetric = \"\"\nkeep = \"1d\"\n", "p.toml:2: an empty pattern fits no metric: write"),
+            ("[[store.retain]]\nmetrik = \"a\"\nkeep = \"1d\"\n", "p.toml:2: unknown field `metrik`"),
+            ("\n[[store.retain]]\nmetric = \"a\"\n", "p.toml:2: a rule of `retain` has no keep: write how long"),
+            (
+                "[[store.retain]]\nmetric = \"a\"\nkeep = \"1d\"\n[[store.retain]]\nkeep = \"1d\"\n",
+                "p.toml:4: a rule of",
+            ),
+            ("[store]\nretain = [\n{ keep = \"1d\" }]\n", "p.toml:2: a rule of `retain` has no metric: write"),
+            ("[store.retain_tables]\nrollup = \"1y\"\n", "p.toml:2: unknown field `rollup`, expected one of `rollups`"),
+            ("[store.retain_tables]\nanomalies = \"1 year ago\"\n", "p.toml:2: `1 year ago` is no time to keep"),
+            (
+                "[store.retain_tables.rollups]\n1x = \"1y\"\n",
+                "p.toml:2: `1x` is no length of a window: write one as in",
+            ),
+        ];
+        for (text, wanted) in cases {
+            let told = told(text, &[]);
+            assert!(told.starts_with(wanted) && !told.contains('\n'), "{told}");
+        }
+        let two = "[[store.retain]]\nmetric = \"a\"\nkeep = \"x\"\n[[store.retain]]\nkeep = 7\n[store]\nsink = 1\n";
+        let told = told(two, &[]);
+        let lines: Vec<&str> = told.lines().map(|line| &line[..9]).collect();
+        assert_eq!(lines, ["p.toml:3:", "p.toml:5:", "p.toml:7:"], "{told}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Gathers the samples of one request or file: looks up series, sets bad input aside with its reason, hands on batches.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use serde::Serialize;
 
 use super::known::{Known, NewField};
 use crate::flow::{Intake, Refusal};
-use crate::model::{Batch, Kind, Labels, SeriesDef, SeriesId, Timestamp};
+use crate::model::{Batch, Kind, Labels, Retention, SeriesDef, SeriesId, Timestamp};
 
 /// Samples a batch holds before it is handed on.
 const BATCH_SAMPLES: usize = 65_536;
@@ -85,10 +86,20 @@ pub struct About<'t> {
     pub help: &'t str,
 }
 
+/// What is kept of each metric.
+#[derive(Default)]
+struct Kept {
+    retention: Arc<Retention>,
+    now: Timestamp,
+    /// From here on it is, whatever the metric.
+    sure: Timestamp,
+}
+
 /// Samples on their way from a parser to the [`Intake`].
 pub struct Gather<'a> {
     intake: &'a dyn Intake,
     bounds: TimeBounds,
+    kept: Kept,
     known: Arc<Known>,
     key: Vec<u8>,
     batch: Batch,
@@ -106,12 +117,32 @@ impl<'a> Gather<'a> {
         Gather {
             intake,
             bounds,
+            kept: Kept::default(),
             known,
             key: Vec::new(),
             batch: Batch::default(),
             faults: Faults::default(),
             accepted: 0,
         }
+    }
+
+    /// The same, that refuses samples which `retention` does not keep at `now`.
+    pub fn keeping(mut self, retention: Arc<Retention>, now: Timestamp) -> Self {
+        self.kept = Kept { sure: retention.shortest_of_samples().oldest(now), retention, now };
+        self
+    }
+
+    /// Why a sample of a metric at `time` would not be kept, if so; the metric is asked for where it matters.
+    pub fn outlived<'m>(&self, time: Timestamp, metric: impl FnOnce() -> Cow<'m, str>) -> Option<String> {
+        let Kept { retention, now, sure } = &self.kept;
+        if time >= *sure {
+            return None;
+        }
+        let metric = metric();
+        let oldest = retention.of_rule(retention.rule_of(&metric)).oldest(*now);
+        (time < oldest).then(|| {
+            format!("time {time} is before {oldest}, the oldest that is kept of `{metric}`: raise `retention` or `keep` in `retain`")
+        })
     }
 
     pub fn bounds(&self) -> TimeBounds {
@@ -151,7 +182,8 @@ impl<'a> Gather<'a> {
         time: Timestamp,
         value: f64,
     ) -> Result<(), Refusal> {
-        if let Some(reason) = self.bounds.refuse(time, value) {
+        let refused = self.bounds.refuse(time, value).or_else(|| self.outlived(time, || metric.into()));
+        if let Some(reason) = refused {
             self.faults.add(line, reason);
             return Ok(());
         }

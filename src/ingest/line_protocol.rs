@@ -283,12 +283,18 @@ impl LineReader<'_> {
                     gather.faults.add(number, format!("field `{}`: {reason}", String::from_utf8_lossy(name)));
                 }
                 Value::Number(value) => {
-                    let series = match expected {
-                        Some((_, series)) => Some(series),
-                        None => self.series(head, name, number, known, gather)?,
-                    };
-                    if let Some(series) = series {
-                        gather.hold(series, time, value);
+                    let metric =
+                        || self.define(head, name).map_or_else(|_| "".into(), |def| def.metric.to_string().into());
+                    if let Some(reason) = gather.outlived(time, metric) {
+                        gather.faults.add(number, format!("field `{}`: {reason}", String::from_utf8_lossy(name)));
+                    } else {
+                        let series = match expected {
+                            Some((_, series)) => Some(series),
+                            None => self.series(head, name, number, known, gather)?,
+                        };
+                        if let Some(series) = series {
+                            gather.hold(series, time, value);
+                        }
                     }
                 }
             }
@@ -537,7 +543,8 @@ fn unescape(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::ingest::gather::TimeBounds;
-    use crate::ingest::gather::testing::Recorder;
+    use crate::ingest::gather::testing::{Recorder, all_times};
+    use crate::model::{Keep, MetricRule, Retention};
 
     fn read(text: &str, cache: &LineCache) -> (Vec<String>, Vec<String>, LineReport) {
         read_into(&Recorder::default(), text, cache)
@@ -605,6 +612,35 @@ mod tests {
             );
             assert_eq!(report.lines, 3);
         }
+    }
+
+    #[test]
+    fn samples_that_would_not_be_kept_are_refused_by_metric() {
+        let day = |days: u64| Keep::For(std::time::Duration::from_secs(days * 86_400));
+        let rule = |metric: &str, keep| MetricRule { metric: metric.parse().unwrap(), keep };
+        let metrics = vec![rule("m_debug*", day(7)), rule("m_audit", Keep::Forever)];
+        let retention = Arc::new(Retention { metrics, ..Retention::of_all(day(90)) });
+        let now = Timestamp::parse("2026-03-01").unwrap();
+        let (recorder, cache) = (Recorder::default(), LineCache::default());
+        let mut gather = Gather::new(&recorder, all_times()).keeping(retention, now);
+        for days in [6, 8, 91] {
+            let time = now.plus(-days * 86_400_000_000_000);
+            let text = format!("m debug={days},cpu={days},audit={days} {}", time.nanos());
+            let options = LineOptions { precision: Precision::Nanos, now };
+            read_lines(text.as_bytes(), 1, options, &cache, &mut gather).unwrap();
+            for metric in ["m_debug", "m_cpu", "m_audit"] {
+                gather.sample(2, metric, &[], None, time, days as f64).unwrap();
+            }
+        }
+        gather.flush().unwrap();
+        let taken: Vec<String> = recorder.samples().iter().map(|(name, _, days)| format!("{name} {days}")).collect();
+        let once = ["m_debug 6", "m_cpu 6", "m_audit 6", "m_cpu 8", "m_audit 8", "m_audit 91"];
+        let twice = [&once[..3], &once[..3], &once[3..5], &once[3..5], &once[5..], &once[5..]].concat();
+        assert_eq!(taken, twice);
+        let told: Vec<&str> = gather.faults.first.iter().map(|fault| &*fault.error).collect();
+        assert_eq!(told.len(), 6);
+        let wanted = "field `debug`: time 2026-02-21T00:00:00Z is before 2026-02-22T00:00:00Z, the oldest that is kept of `m_debug`: raise";
+        assert!(told[0].starts_with(wanted), "{told:?}");
     }
 
     #[test]

@@ -1,11 +1,14 @@
-//! The nouns every room shares: time, series and their labels, batches of samples, rows of derived tables.
+//! The nouns every room shares: time, series and their labels, batches of samples, rows of derived tables, what is
+//! kept how long.
 
 mod batch;
+mod retention;
 mod rows;
 mod series;
 mod time;
 
 pub use batch::{Batch, Sample};
+pub use retention::{Keep, MetricRule, Pattern, Retention};
 pub use rows::{Rows, Table};
 pub use series::{Kind, Labels, SeriesDef, SeriesId};
 pub use time::{Span, Timestamp, TimestampError};

@@ -38,7 +38,7 @@ pub struct Server {
 impl Server {
     pub async fn bind(address: &str, parts: ServerParts) -> std::io::Result<Server> {
         let listener = TcpListener::bind(address).await?;
-        let room_mib = mib(parts.limits.bodies);
+        let (room_mib, known) = (mib(parts.limits.bodies), parts.limits.known);
         let app = Arc::new(App {
             sources: parts.sources,
             engine: parts.engine,
@@ -46,8 +46,8 @@ impl Server {
             now: parts.now,
             stages: parts.stages,
             meters: Meters::default(),
-            lines: LineCaches::within(parts.limits.known),
-            known: Arc::new(Known::within(parts.limits.known)),
+            lines: LineCaches::within(known),
+            known: Arc::new(Known::within(known)),
             room: Arc::new(Semaphore::new(room_mib as usize)),
             room_mib,
         });

@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use crate::flow::{Sources, StageStats};
 use crate::ingest::Known;
 use crate::ingest::line_protocol::LineCache;
-use crate::model::Timestamp;
+use crate::model::{Retention, Timestamp};
 use crate::query::{Engine, MemoryShare};
 
 /// Whole mebibytes that hold `bytes`.
@@ -28,7 +28,7 @@ pub struct Meters {
 }
 
 /// What is taken of a request.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Limits {
     /// Bytes of a body, after decompression.
     pub body: usize,
@@ -38,8 +38,8 @@ pub struct Limits {
     pub known: usize,
     /// How far ahead of the clock a sample may be.
     pub future: Duration,
-    /// How far behind it.
-    pub retention: Option<Duration>,
+    /// How far behind it: as long as it would be kept.
+    pub retention: Arc<Retention>,
 }
 
 /// What handlers share.

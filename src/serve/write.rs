@@ -41,7 +41,7 @@ pub(super) async fn lines(
     let intake = app.sources.source(&source(&headers, client));
     off_thread(&app, headers, content, move |app, text| {
         let now = (app.now)();
-        let mut gather = Gather::new(&*intake, bounds(app));
+        let mut gather = Gather::new(&*intake, bounds(app)).keeping(app.limits.retention.clone(), now);
         let read = read_lines(&text, 1, LineOptions { precision, now }, &cache, &mut gather);
         let flushed = read.and_then(|report| gather.flush().map(|()| report));
         app.meters.samples.fetch_add(gather.accepted(), Ordering::Relaxed);
@@ -62,7 +62,8 @@ pub(super) async fn performance(
     let intake = app.sources.source(&source(&headers, client));
     off_thread(&app, headers, content, move |app, text| {
         app.known.age((app.now)());
-        let mut gather = Gather::sharing(&*intake, bounds(app), app.known.clone());
+        let mut gather = Gather::sharing(&*intake, bounds(app), app.known.clone())
+            .keeping(app.limits.retention.clone(), (app.now)());
         let read = read_performance(&text, (app.now)(), &mut gather);
         read.map_err(|error| match error {
             ReadError::Refused(refusal) => refusal.into(),
@@ -84,7 +85,7 @@ fn source(headers: &HeaderMap, client: SocketAddr) -> String {
 }
 
 fn bounds(app: &App) -> TimeBounds {
-    TimeBounds::new((app.now)(), app.limits.future, app.limits.retention)
+    TimeBounds::new((app.now)(), app.limits.future, app.limits.retention.longest_of_samples().length())
 }
 
 fn finish(app: &App, gather: Gather<'_>) -> Result<Response, ApiError> {

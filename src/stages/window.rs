@@ -176,7 +176,10 @@ impl Window {
             while let Some((_, start)) = dirty.next_if(|(other, _)| *other == series) {
                 starts.push(start);
             }
-            let last = starts[starts.len() - 1];
+            // Of a window whose samples are gone in part, what was rolled up before says more.
+            let oldest = snapshot.oldest(SeriesId(series)).nanos();
+            starts.retain(|&start| start >= oldest);
+            let (Some(&start), Some(&last)) = (starts.first(), starts.last()) else { continue };
             let span = Span::new(Timestamp::from_nanos(start), Timestamp::from_nanos(last).plus(self.every));
             let Some(Ok(run)) = snapshot.scan(vec![SeriesId(series)], span).next() else { continue };
             for start in starts {

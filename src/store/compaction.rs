@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use super::StoreError;
 use super::points::merge;
+use super::retention::Kept;
 use super::segment::{Cursor, IndexEntry, Segment, SegmentWriter};
 use crate::catalog::{Registry, SegmentRecord, TableName};
-use crate::model::{SeriesId, Span, Timestamp};
+use crate::model::SeriesId;
 
 /// Neighbours of like size that make a merge worth its while.
 const FAN_IN: usize = 4;
@@ -68,11 +69,11 @@ fn run_from<'a>(month: &'a [&'a SegmentRecord], appetite: Appetite, bytes_max: u
     &month[..taken]
 }
 
-/// Writes what the inputs (in the order of their flushes) hold of `kept` to `writer`, each series merged.
+/// Writes what the inputs (in the order of their flushes) hold and is kept to `writer`, each series merged.
 pub(super) fn run(
     inputs: &[Arc<Segment>],
     registry: &Registry,
-    kept: Span,
+    kept: &Kept,
     writer: &mut SegmentWriter,
 ) -> Result<(), StoreError> {
     let mut series: Vec<SeriesId> =
@@ -86,7 +87,7 @@ pub(super) fn run(
         let mut parts = Vec::with_capacity(inputs.len());
         for input in &mut inputs {
             if let Some(entry) = input.entry(id) {
-                parts.push(input.cursor.read(&entry, kept)?);
+                parts.push(input.cursor.read(&entry, kept.span(id))?);
             }
         }
         writer.add(&metric, id, merge(parts))?;
@@ -122,15 +123,10 @@ impl Input {
     }
 }
 
-/// Segments of samples of which nothing is kept any more.
-pub(super) fn expired(records: &[SegmentRecord], oldest: Timestamp) -> Vec<u64> {
-    let gone = |record: &&SegmentRecord| record.table != TableName::Series && record.last() < oldest;
-    records.iter().filter(gone).map(|record| record.number).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Timestamp;
 
     fn record(number: u64, month: u32, bytes: u64) -> SegmentRecord {
         let first = Timestamp::parse(&format!("2026-{month:02}-10")).unwrap().nanos();

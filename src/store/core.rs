@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::head::Head;
 use super::losses::Suspects;
+use super::retention::Rules;
 use super::segment::Segment;
 use super::table_file::TableFile;
 use super::tap::{Behind, Tap};
@@ -40,6 +41,7 @@ pub struct Store {
     /// What this start found, in sentences.
     pub(super) notes: Mutex<Vec<String>>,
     pub(super) suspects: Arc<Suspects>,
+    pub(super) rules: Arc<Rules>,
     pub(super) synced: Mutex<u64>,
     crowded: AtomicBool,
     _lock: DiskLock,
@@ -145,6 +147,7 @@ impl Store {
             next_number: AtomicU64::new(catalog.next_number()),
             notes: Mutex::new(notes),
             suspects: Arc::default(),
+            rules: Rules::new(spec.retention.clone(), catalog.registry().clone()),
             synced: Mutex::new(0),
             crowded: AtomicBool::new(false),
             _lock: lock,
@@ -296,9 +299,9 @@ impl Store {
     /// not wait for the writer, who may be waiting for them.
     pub fn history(&self) -> Snapshot {
         let view = self.view().clone();
-        let oldest = self.oldest_kept();
+        let kept = self.kept();
         let (registry, suspects) = (self.registry().clone(), self.suspects.clone());
-        Snapshot::new(view, registry, self.world.disk.clone(), self.dir.clone(), oldest, suspects)
+        Snapshot::new(view, registry, self.world.disk.clone(), self.dir.clone(), kept, suspects)
     }
 
     pub fn stats(&self) -> StoreStats {

@@ -98,7 +98,7 @@ fn tend(store: &Store, beat: u64, oldest: &mut Option<Duration>) -> Result<(), S
         store.compact_step()?;
     }
     if beat.is_multiple_of(EXPIRY_BEATS) {
-        store.drop_expired()?;
+        store.expire_step()?;
     }
     Ok(())
 }

@@ -2,22 +2,22 @@
 
 use std::sync::Arc;
 
-use super::compaction::{Appetite, choose, expired, run};
-use super::core::unpoisoned;
-use super::derived::{latest, read_rows, sorted};
+use super::compaction::{Appetite, choose, run};
+use super::core::{View, unpoisoned};
+use super::derived::{latest, read_rows, sorted, write_rows};
+use super::error::DiskContext;
 use super::flush::Origin;
+use super::retention::{Fate, Kept, Stretch, Tier, fate};
 use super::scale::TimeUnit;
-use super::segment::{Segment, SegmentWriter};
+use super::segment::{IndexEntry, Segment, SegmentWriter};
 use super::table_file::TableFile;
-use super::{Store, StoreError, StoreSpec};
+use super::{Store, StoreError};
 use crate::catalog::{Commit, SegmentRecord, TableName};
-use crate::model::{Span, Timestamp};
-use crate::world::World;
 
-/// The oldest time that is kept.
-pub(super) fn oldest_kept(world: &World, spec: &StoreSpec) -> Timestamp {
-    spec.retention
-        .map_or(Timestamp::MIN, |kept| world.clock.now().plus(-i64::try_from(kept.as_nanos()).unwrap_or(i64::MAX)))
+/// The samples of a segment by the rules for them.
+pub(super) fn stretches(segment: &Segment, kept: &Kept) -> impl Iterator<Item = Stretch> {
+    let of_entry = |entry: &IndexEntry| kept.samples(entry.series, u64::from(entry.rows), entry.first, entry.last);
+    segment.entries().iter().map(of_entry)
 }
 
 impl Store {
@@ -35,19 +35,56 @@ impl Store {
         self.merge_once(Appetite::Usual)
     }
 
-    /// The oldest time that queries see.
-    pub(super) fn oldest_kept(&self) -> Timestamp {
-        oldest_kept(&self.world, &self.spec)
+    /// What is kept now: what queries see.
+    pub(super) fn kept(&self) -> Kept {
+        self.rules.at(self.world.clock.now())
     }
 
-    /// Drops segments that hold nothing young enough; how many.
+    /// Drops what retention no longer keeps: files that hold nothing else go, and those that hold mostly that are
+    /// written anew without it, one after another. How many files.
     pub fn drop_expired(&self) -> Result<usize, StoreError> {
+        let mut files = 0;
+        loop {
+            let now = self.expire_step()?;
+            files += now;
+            if now == 0 {
+                return Ok(files);
+            }
+        }
+    }
+
+    /// Drops the files that hold nothing else; where there is none, writes one anew. How many files.
+    pub fn expire_step(&self) -> Result<usize, StoreError> {
         let _upkeep = unpoisoned(self.upkeep.lock());
-        let gone = expired(&self.records(), self.oldest_kept());
+        let (view, kept) = (self.view().clone(), self.kept());
+        let fates = view.records().map(|record| Ok((record.clone(), self.fate(&view, record, &kept)?)));
+        let fates = fates.collect::<Result<Vec<_>, StoreError>>()?;
+        let gone: Vec<u64> = fates.iter().filter(|of| of.1 == Fate::Goes).map(|(record, _)| record.number).collect();
         if !gone.is_empty() {
             self.replace(&gone, None)?;
+            return Ok(gone.len());
         }
-        Ok(gone.len())
+        let Some((record, _)) = fates.into_iter().find(|of| of.1 == Fate::Shrinks) else { return Ok(0) };
+        let before = record.rows;
+        self.merge(&[record]).map(|rows| usize::from(rows < before))
+    }
+
+    fn fate(&self, view: &View, record: &SegmentRecord, kept: &Kept) -> Result<Fate, StoreError> {
+        if let Some(fate) = kept.fate_by_times(record) {
+            return Ok(fate);
+        }
+        if let Some(segment) = view.segments.iter().find(|segment| segment.record.number == record.number) {
+            return Ok(fate(stretches(segment, kept)));
+        }
+        let TableName::Derived(table) = record.table else { return Ok(Fate::Stays) };
+        if kept.is_uniform(table) {
+            let tier = Tier { every: None, rows: record.rows, first: record.first, last: record.last };
+            return Ok(fate([kept.rows(table, &tier)]));
+        }
+        let file = view.files.iter().find(|file| file.record.number == record.number);
+        let tiers = file.map_or(Ok(&[][..]), |file| file.tiers(&self.dir));
+        let tiers = tiers.inspect_err(|error| self.suspects.name(record.number, error))?;
+        Ok(fate(tiers.iter().map(|tier| kept.rows(table, tier))))
     }
 
     fn records(&self) -> Vec<SegmentRecord> {
@@ -61,15 +98,27 @@ impl Store {
         let mut inputs: Vec<SegmentRecord> =
             records.into_iter().filter(|record| numbers.contains(&record.number)).collect();
         inputs.sort_by_key(|record| record.flushes);
+        self.merge(&inputs).map(|_| true)
+    }
+
+    /// Writes what is kept of some files, in the order of their flushes, as one in their place; as none where nothing is.
+    /// How many rows.
+    fn merge(&self, inputs: &[SegmentRecord]) -> Result<u64, StoreError> {
+        let numbers: Vec<u64> = inputs.iter().map(|record| record.number).collect();
         let merged = match inputs[0].table {
-            TableName::Samples => self.merge_samples(&inputs),
-            table => self.merge_rows(table, &inputs),
+            TableName::Samples => self.merge_samples(inputs),
+            table => self.merge_rows(table, inputs),
         };
         let merged =
             merged.inspect_err(|error| inputs.iter().for_each(|record| self.suspects.name(record.number, error)))?;
         tracing::debug!(table = %merged.table, inputs = inputs.len(), rows = merged.rows, bytes = merged.bytes, "merged");
-        self.replace(&numbers, Some(merged))?;
-        Ok(true)
+        let rows = merged.rows;
+        if rows > 0 {
+            return self.replace(&numbers, Some(merged)).map(|()| rows);
+        }
+        let path = self.dir.join(&merged.path);
+        self.world.disk.remove(&path).at("remove", &path)?;
+        self.replace(&numbers, None).map(|()| rows)
     }
 
     fn merge_samples(&self, inputs: &[SegmentRecord]) -> Result<SegmentRecord, StoreError> {
@@ -80,10 +129,10 @@ impl Store {
         };
         let unit = segments.iter().map(|segment| segment.unit()).max().unwrap_or(TimeUnit::Millis);
         let folder = format!("samples/{}", inputs[0].first().month());
-        let kept = Span::new(self.oldest_kept(), Timestamp::MAX);
+        let kept = self.kept();
         self.write_file(TableName::Samples, &folder, &Origin::merge(inputs), |file| {
             let mut writer = SegmentWriter::new(file, unit)?;
-            run(&segments, self.registry(), kept, &mut writer)?;
+            run(&segments, self.registry(), &kept, &mut writer)?;
             writer.finish()
         })
     }
@@ -97,12 +146,12 @@ impl Store {
             )?);
         }
         let merged = match table {
-            TableName::Derived(table) => latest(table, &batches)?,
+            TableName::Derived(table) => self.kept().filter(table, latest(table, &batches)?)?,
             TableName::Samples | TableName::Series => {
                 sorted(&arrow::compute::concat_batches(&batches[0].schema(), &batches)?, 1)?
             }
         };
-        self.write_file(table, table.name(), &Origin::merge(inputs), |file| super::derived::write_rows(file, &merged))
+        self.write_file(table, table.name(), &Origin::merge(inputs), |file| write_rows(file, &merged))
     }
 
     fn schema_of(&self, table: TableName, record: &SegmentRecord) -> Result<arrow::datatypes::SchemaRef, StoreError> {

@@ -23,6 +23,7 @@ mod rebuild;
 mod recovery;
 mod repair;
 mod replay;
+mod retention;
 mod scale;
 mod segment;
 mod snapshot;
@@ -36,6 +37,8 @@ mod wal;
 
 #[cfg(test)]
 mod damage_tests;
+#[cfg(test)]
+mod retention_tests;
 
 pub use self::core::{HEAD_FULL, Store, StoreStats, TableStats};
 pub use backup::Backup;

@@ -8,7 +8,6 @@ use super::core::View;
 use super::derived::check_file;
 use super::error::DiskContext;
 use super::flush::told_with_causes;
-use super::maintain::oldest_kept;
 use super::rebuild::rebuild;
 use super::replay::replay;
 use super::segment::Segment;
@@ -51,8 +50,8 @@ impl Store {
         let mut notes = Vec::new();
         let place = CatalogPlace { dir: catalog_dir.to_owned(), witness: dir.join("generation") };
         let catalog = open_catalog(&world, dir, &place, &mut notes)?;
-        let ledger = Ledger::of(&catalog, disk, dir, oldest_kept(&world, &spec))?;
-        let unknown = sweep(disk, dir, &ledger)?;
+        let ledger = Ledger::of(&catalog, &world, dir, &spec)?;
+        let unknown = sweep(&world.disk, dir, &ledger)?;
         notes.extend(unknown.into_iter().map(|path| format!("{path} was set aside: the catalog does not know it")));
 
         let records = catalog.segments();

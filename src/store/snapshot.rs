@@ -12,6 +12,7 @@ use super::derived::{latest, read_rows};
 use super::head::{Counts, Head};
 use super::losses::Suspects;
 use super::points::{Points, merge};
+use super::retention::Kept;
 use super::segment::Cursor;
 use crate::catalog::{Registry, SegmentRecord, TableName};
 use crate::model::{Sample, SeriesId, Span, Table, Timestamp};
@@ -38,7 +39,7 @@ pub struct Snapshot {
     series: usize,
     disk: Arc<dyn Disk>,
     dir: PathBuf,
-    oldest: Timestamp,
+    kept: Kept,
     suspects: Arc<Suspects>,
 }
 
@@ -48,7 +49,7 @@ impl Snapshot {
         registry: Arc<Registry>,
         disk: Arc<dyn Disk>,
         dir: PathBuf,
-        oldest: Timestamp,
+        kept: Kept,
         suspects: Arc<Suspects>,
     ) -> Snapshot {
         let heads = view.frozen.iter().chain([&view.head]).map(|head| {
@@ -56,7 +57,7 @@ impl Snapshot {
             HeadView { head: head.clone(), counts }
         });
         let heads = Arc::new(heads.collect());
-        Snapshot { heads, series: registry.len(), view, registry, disk, dir, oldest, suspects }
+        Snapshot { heads, series: registry.len(), view, registry, disk, dir, kept, suspects }
     }
 
     pub fn registry(&self) -> &Arc<Registry> {
@@ -70,34 +71,43 @@ impl Snapshot {
 
     /// Reads series in the order given, by which the file's order (metric, then number) is quickest.
     pub fn scan(&self, series: Vec<SeriesId>, span: Span) -> Scan {
-        let span = span.intersect(Span::new(self.oldest, Timestamp::MAX));
+        let span = span.intersect(self.kept.span_of_any());
         let touched =
             |segment: &&Arc<super::segment::Segment>| span.touches(segment.record.first(), segment.record.last());
         let cursors = self.view.segments.iter().filter(touched).cloned().map(Cursor::new).collect();
         Scan { snapshot: self.clone(), cursors, span, series: series.into_iter() }
     }
 
-    /// How many samples a series has, where that can be told without reading them: no two parts of it overlap in time.
+    /// How many samples a series has, where that can be told without reading them: no two parts of it overlap in time, and
+    /// nothing of it is expired.
     pub fn count(&self, series: SeriesId) -> Option<u64> {
-        if self.oldest > Timestamp::MIN {
-            return None;
-        }
         let in_heads: u32 = self.heads.iter().map(|view| view.counts.of(series)).sum();
         if in_heads > 0 {
             return None;
         }
         let mut parts: Vec<_> = self.view.segments.iter().filter_map(|segment| segment.entry(series)).collect();
         parts.sort_unstable_by_key(|entry| entry.first);
+        if parts.first().is_some_and(|entry| entry.first < self.kept.oldest(series).nanos()) {
+            return None;
+        }
         let disjoint = parts.windows(2).all(|pair| pair[0].last < pair[1].first);
         disjoint.then(|| parts.iter().map(|entry| u64::from(entry.rows)).sum())
     }
 
-    /// First and last time of a series, from what is known without reading: `None` where it has no samples.
+    /// The oldest time that is kept of a series.
+    pub fn oldest(&self, series: SeriesId) -> Timestamp {
+        self.kept.oldest(series)
+    }
+
+    /// First and last time of a series, from what is known without reading: `None` where it has no samples. Where part
+    /// of it is expired, the first is the oldest time that is kept.
     pub fn time_range(&self, series: SeriesId) -> Option<(Timestamp, Timestamp)> {
         let at_rest = self.view.segments.iter().filter_map(|segment| segment.entry(series));
         let at_rest = at_rest.map(|entry| (Timestamp::from_nanos(entry.first), Timestamp::from_nanos(entry.last)));
         let in_memory = self.heads.iter().filter_map(|view| view.time_range(series));
-        at_rest.chain(in_memory).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+        let (first, last) = at_rest.chain(in_memory).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))?;
+        let oldest = self.oldest(series);
+        (last >= oldest).then_some((first.max(oldest), last))
     }
 
     /// The segments and files of every table, for `system.segments`.
@@ -105,7 +115,7 @@ impl Snapshot {
         self.view.records().cloned().collect()
     }
 
-    /// The rows of a derived table, sorted by its key.
+    /// The rows of a derived table that are kept, sorted by its key.
     pub fn rows(&self, table: Table) -> Result<RecordBatch, StoreError> {
         let mut batches = Vec::new();
         for record in
@@ -117,7 +127,7 @@ impl Snapshot {
         }
         let in_memory = [&self.view.frozen_rows, &self.view.rows].into_iter().filter_map(|rows| rows.get(&table));
         batches.extend(in_memory.flatten().cloned());
-        latest(table, &batches)
+        self.kept.filter(table, latest(table, &batches)?)
     }
 }
 
@@ -150,16 +160,17 @@ impl Scan {
     }
 
     fn read(&mut self, series: SeriesId) -> Result<SeriesRun, StoreError> {
+        let span = self.span.intersect(self.snapshot.kept.span(series));
         let mut parts = Vec::with_capacity(self.cursors.len() + self.snapshot.heads.len());
         for cursor in &mut self.cursors {
             let Some(entry) = cursor.segment().entry(series).copied() else { continue };
-            if self.span.touches(Timestamp::from_nanos(entry.first), Timestamp::from_nanos(entry.last)) {
-                let read = cursor.read(&entry, self.span);
+            if span.touches(Timestamp::from_nanos(entry.first), Timestamp::from_nanos(entry.last)) {
+                let read = cursor.read(&entry, span);
                 let number = cursor.segment().record.number;
                 parts.push(read.inspect_err(|error| self.snapshot.suspects.name(number, error))?);
             }
         }
-        parts.extend(self.snapshot.heads.iter().map(|view| view.points(series, self.span)));
+        parts.extend(self.snapshot.heads.iter().map(|view| view.points(series, span)));
         Ok(SeriesRun { series, samples: merge(parts).into_samples() })
     }
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::Retention;
+
 /// When an acknowledged sample is on the disk itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -29,8 +31,7 @@ pub struct StoreSpec {
     pub head_age: Duration,
     /// Bytes of a segment that is not merged further.
     pub segment_bytes: u64,
-    /// How long samples are kept; for ever where there is none.
-    pub retention: Option<Duration>,
+    pub retention: Retention,
 }
 
 impl Default for StoreSpec {
@@ -41,7 +42,7 @@ impl Default for StoreSpec {
             series_bytes: 96 << 20,
             head_age: Duration::from_secs(3600),
             segment_bytes: 512 << 20,
-            retention: None,
+            retention: Retention::default(),
         }
     }
 }

@@ -1,9 +1,12 @@
 //! A Parquet file of a derived table or of `series`, which stays as long as somebody may read it.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use super::StoreError;
+use super::derived::read_rows;
+use super::retention::{Tier, tiers};
 use crate::catalog::SegmentRecord;
 use crate::world::Disk;
 
@@ -13,12 +16,29 @@ pub(super) struct TableFile {
     path: PathBuf,
     disk: Arc<dyn Disk>,
     doomed: AtomicBool,
+    tiers: OnceLock<Vec<Tier>>,
 }
 
 impl TableFile {
     pub fn new(disk: &Arc<dyn Disk>, dir: &Path, record: SegmentRecord) -> Arc<Self> {
         let path = dir.join(&record.path);
-        Arc::new(TableFile { record, path, disk: disk.clone(), doomed: AtomicBool::new(false) })
+        Arc::new(TableFile { record, path, disk: disk.clone(), doomed: AtomicBool::new(false), tiers: OnceLock::new() })
+    }
+
+    /// Its rows by length of window: read once.
+    pub fn tiers(&self, dir: &Path) -> Result<&[Tier], StoreError> {
+        if let Some(known) = self.tiers.get() {
+            return Ok(known);
+        }
+        let batches = read_rows(&*self.disk, dir, &self.record)?;
+        let mut found: Vec<Tier> = Vec::new();
+        for of_batch in batches.iter().flat_map(tiers) {
+            match found.iter_mut().find(|tier| tier.every == of_batch.every) {
+                Some(tier) => tier.add(&of_batch),
+                None => found.push(of_batch),
+            }
+        }
+        Ok(self.tiers.get_or_init(|| found))
     }
 
     /// Removes the file when the last reader lets go of it.

@@ -13,7 +13,6 @@ use super::described::{below, digest};
 use super::error::DiskContext;
 use super::flush::told_with_causes;
 use super::losses::read_whole;
-use super::maintain::oldest_kept;
 use super::rebuild::look;
 use super::recovery::{lock, read_state};
 use super::segment::{Cursor, Segment};
@@ -105,7 +104,7 @@ impl Store {
             };
             check.log(&Log { floor: self.catalog.wal_floor(), written: Some(written) })?;
             check.state(self.catalog.checkpoint().as_deref());
-            let ledger = Ledger::of(&self.catalog, &*self.world.disk, &self.dir, self.oldest_kept())?;
+            let ledger = Ledger::of(&self.catalog, &self.world, &self.dir, &self.spec)?;
             check.unknown(&ledger, snapshot.records().as_slice())?;
         }
         Ok(check.done(start))
@@ -135,7 +134,7 @@ impl Store {
                 check.files(&catalog.catalog.segments());
                 check.log(&Log { floor: catalog.catalog.wal_floor(), written: None })?;
                 check.state(catalog.catalog.checkpoint().as_deref());
-                let ledger = Ledger::of(&catalog.catalog, &*world.disk, dir, oldest_kept(world, spec))?;
+                let ledger = Ledger::of(&catalog.catalog, world, dir, spec)?;
                 check.unknown(&ledger, &[])?;
             }
             Err(reason) => {
@@ -285,8 +284,7 @@ impl Check<'_> {
 
     /// Files that are not the store's. `also` are files that somebody may still be reading.
     fn unknown(&mut self, ledger: &Ledger, also: &[SegmentRecord]) -> Result<(), StoreError> {
-        let disk = &*self.world.disk;
-        for (path, unnamed) in ledger.unnamed(disk, self.dir)? {
+        for (path, unnamed) in ledger.unnamed(&self.world.disk, self.dir)? {
             if unnamed == Unnamed::Unknown && !also.iter().any(|record| record.path == path) {
                 self.wrong(&path, "the catalog does not know it".into(), REPAIR_UNKNOWN, Cure::SetAside);
             }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use plimsoll::model::Timestamp;
+use plimsoll::model::{Keep, Timestamp};
 use plimsoll::stages::{PipelineSpec, Pipelines};
 use plimsoll::store::{Store, StoreSpec};
 use plimsoll::world::{Clock, SimClock, SimDisk, World};
@@ -56,10 +56,38 @@ impl Bed {
         Ok(Node { store, pipelines })
     }
 
-    /// The oldest time that a query sees now.
-    pub fn oldest(&self) -> i64 {
-        let kept = self.settings.store.retention;
-        kept.map_or(i64::MIN, |kept| self.clock.now().nanos() - i64::try_from(kept.as_nanos()).unwrap())
+    /// The oldest times that a query sees now.
+    pub fn oldest(&self) -> Oldest {
+        let retention = &self.settings.store.retention;
+        let now = self.clock.now().nanos();
+        let of = |keep: Keep| keep.length().map_or(i64::MIN, |kept| now - i64::try_from(kept.as_nanos()).unwrap());
+        Oldest {
+            ruled: of(retention.metrics.first().map_or(retention.samples, |rule| rule.keep)),
+            others: of(retention.samples),
+            rollups: of(retention.rollups.get(&EVERY).copied().unwrap_or(retention.rows)),
+        }
+    }
+}
+
+/// The metric that a rule of its own may be for, as a pattern; and whether a series of the test is of it.
+pub const RULED: &str = "*1";
+
+fn is_ruled(series: u32) -> bool {
+    series % 3 == 1
+}
+
+/// The oldest times that are kept.
+#[derive(Clone, Copy)]
+pub struct Oldest {
+    ruled: i64,
+    others: i64,
+    pub rollups: i64,
+}
+
+impl Oldest {
+    /// Of the samples of a series of the test.
+    pub fn of(&self, series: u32) -> i64 {
+        if is_ruled(series) { self.ruled } else { self.others }
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use plimsoll::model::{SeriesId, Span};
+use plimsoll::model::{Retention, SeriesId, Span};
 use plimsoll::world::{Chance, Clock, SimClock, SimDisk};
 
 use super::bed::{Bed, CatalogImage, DATA, told};
@@ -56,7 +56,7 @@ struct Counts {
 impl Whole {
     fn new(seed: u64) -> Result<Whole, String> {
         let mut settings = settings(seed);
-        settings.store.retention = None;
+        settings.store.retention = Retention::default();
         let mut run = Run::new(Bed::new(settings, start()), Truth::default(), seed);
         run.open()?;
         // Into the middle of an hour: the stage's state holds a window that is open.

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use plimsoll::model::{SeriesId, Span, Timestamp};
+use plimsoll::model::{Retention, SeriesId, Span, Timestamp};
 use plimsoll::world::{Chance, Clock, Loss};
 
 use super::bed::Bed;
@@ -155,10 +155,10 @@ fn series(run: &Run) -> Result<(), String> {
     }
     let range = snapshot.time_range(id).map(|(first, last)| (first.nanos(), last.nanos()));
     let wanted = of_series.first().zip(of_series.last()).map(|(first, last)| (first.0, last.0));
-    let has_retention = run.bed.settings.store.retention.is_some();
-    // What retention hides may still be counted in.
-    let around = range.zip(wanted).is_some_and(|(range, wanted)| range.0 <= wanted.0 && wanted.1 <= range.1);
-    if range != wanted && !(has_retention && (wanted.is_none() || around)) {
+    let has_retention = run.bed.settings.store.retention != Retention::default();
+    // Where retention hides the first samples, what is told is when the oldest may be.
+    let around = range.zip(wanted).is_some_and(|(range, wanted)| range.0 <= wanted.0 && wanted.1 == range.1);
+    if range != wanted && !(has_retention && around) {
         return Err(format!("series {series} lies in {range:?} and not {wanted:?}"));
     }
     match snapshot.count(id) {

@@ -1,16 +1,18 @@
 //! Rollups: what the store says of each window, and what its samples say.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use arrow::array::AsArray;
 use arrow::datatypes::{Float64Type, Int64Type, TimestampNanosecondType, UInt32Type, UInt64Type};
-use plimsoll::model::{SeriesId, Table};
+use plimsoll::model::{Keep, Retention, SeriesId, Span, Table};
 use plimsoll::stats::Sketch;
-use plimsoll::store::{Snapshot, Store};
+use plimsoll::store::{Snapshot, Store, StoreSpec, Sync};
 
-use super::bed::{EVERY, told};
-use super::load::series_of;
+use super::bed::{Bed, EVERY, Oldest, Settings, told};
+use super::load::{batch, series_of};
 use super::truth::{Contents, same};
+use super::workload::start;
 
 /// One window: count, bits of min, max, first, last; the sketch; the sum.
 #[derive(Clone, Debug)]
@@ -73,11 +75,42 @@ fn roll(values: &[f64]) -> Rolled {
     Rolled { count: values.len() as u64, bits: ends.map(f64::to_bits), sketch: bytes, sum: values.iter().sum() }
 }
 
-/// Holds the rows against the samples of the same snapshot. Windows that begin before `oldest` may have lost samples
-/// since they were rolled up: nothing is said of them.
-pub fn check(store: &Store, snapshot: &Snapshot, samples: &Contents, oldest: i64) -> Result<Windows, String> {
-    let kept = |windows: Windows| windows.into_iter().filter(|((_, start), _)| *start >= oldest).collect::<Windows>();
-    let (found, wanted) = (kept(rollups(store, snapshot)?), kept(recomputed(samples)));
+/// Holds the rows against the samples of the same snapshot. Of windows that begin before the oldest sample that is kept
+/// some samples may have gone since: nothing is said of them, but that they are not kept longer than they may be.
+pub fn check(store: &Store, snapshot: &Snapshot, samples: &Contents, oldest: Oldest) -> Result<Windows, String> {
+    let found = rollups(store, snapshot)?;
+    if let Some((key, _)) = found.iter().find(|((_, start), _)| *start < oldest.rollups) {
+        return Err(format!("rollups: window {key:?} is older than what is kept"));
+    }
+    let is_whole = |(series, start): &(u32, i64)| *start >= oldest.of(*series).max(oldest.rollups);
+    let kept = |windows: Windows| windows.into_iter().filter(|(key, _)| is_whole(key)).collect::<Windows>();
+    let (found, wanted) = (kept(found), kept(recomputed(samples)));
     same(&found, &wanted).map_err(|told| format!("rollups: {told}"))?;
     Ok(found)
+}
+
+#[test]
+fn a_window_whose_samples_are_gone_in_part_stays_as_it_was_rolled_up() {
+    const MINUTE: i64 = EVERY / 60;
+    let keep = Keep::For(Duration::from_secs(10 * 3600));
+    let retention = Retention { samples: keep, ..Retention::default() };
+    let store = StoreSpec { sync: Sync::Always, retention, ..StoreSpec::default() };
+    let bed = Bed::new(Settings { store, shards: 1 }, start());
+    let node = bed.open().unwrap();
+    let put = |minutes: &[i64]| {
+        let points: Vec<_> = minutes.iter().map(|minute| (0, start().nanos() + minute * MINUTE, 1.0)).collect();
+        node.store.append(batch(&node.store, &points)).unwrap();
+        node.store.flush().unwrap();
+    };
+    let counts = || {
+        let windows = rollups(&node.store, &node.store.snapshot()).unwrap();
+        windows.into_values().map(|window| window.count).collect::<Vec<_>>()
+    };
+    put(&[10, 20, 50, 70, 80, 130]);
+    put(&[25]);
+    assert_eq!(counts(), [4, 2, 1]);
+    bed.clock.advance(Duration::from_secs(10 * 3600 + 1800));
+    put(&[40, 75]);
+    assert_eq!(node.store.snapshot().scan(vec![SeriesId(0)], Span::ALL).next().unwrap().unwrap().samples.len(), 6);
+    assert_eq!(counts(), [4, 3, 1]);
 }

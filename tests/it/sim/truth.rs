@@ -6,6 +6,7 @@ use std::fmt::Debug;
 use plimsoll::model::{SeriesId, Span};
 use plimsoll::store::{Snapshot, Store};
 
+use super::bed::Oldest;
 use super::load::{Point, series_of};
 
 /// Bits of the value by series and time.
@@ -25,14 +26,15 @@ impl Truth {
         }
     }
 
-    /// What a query sees of times from `oldest` on.
-    pub fn seen(&self, oldest: i64) -> Contents {
-        self.kept.iter().filter(|((_, time), _)| *time >= oldest).map(|(&key, &bits)| (key, bits)).collect()
+    /// What a query sees.
+    pub fn seen(&self, oldest: Oldest) -> Contents {
+        let is_seen = |(series, time): &(u32, i64)| *time >= oldest.of(*series);
+        self.kept.iter().filter(|(key, _)| is_seen(key)).map(|(&key, &bits)| (key, bits)).collect()
     }
 
     /// Holds what was found against what must be there. An unanswered batch may be there whole or not at all: which of
     /// the two is known from now on.
-    pub fn settle(&mut self, found: &Contents, oldest: i64) -> Result<(), String> {
+    pub fn settle(&mut self, found: &Contents, oldest: Oldest) -> Result<(), String> {
         let mut with = self.clone();
         with.acknowledge();
         let without = Truth { kept: self.kept.clone(), pending: None };

@@ -3,11 +3,11 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use plimsoll::model::Timestamp;
+use plimsoll::model::{Keep, MetricRule, Retention, Timestamp};
 use plimsoll::store::{Snapshot, Store, StoreSpec, Sync};
 use plimsoll::world::{Chance, Clock, Loss};
 
-use super::bed::{Bed, CatalogImage, Node, Settings, told};
+use super::bed::{Bed, CatalogImage, EVERY, Node, RULED, Settings, told};
 use super::load::{Load, Point, batch};
 use super::rolled::{self, Windows};
 use super::truth::{Contents, Truth, contents, same};
@@ -53,13 +53,21 @@ pub fn steps(seed: u64, rounds: u64) -> Vec<Step> {
     steps
 }
 
-/// Half of the seeds have a retention, some merge only up to small files, some have two shards.
+/// Half of the seeds have a retention, half one of its own for a metric, half one for rollups; some merge only up to
+/// small files, some have two shards.
 pub fn settings(seed: u64) -> Settings {
     let chance = Chance::seeded(!seed);
-    let days = |days: u64| Duration::from_secs(days * 86_400);
-    let retention = (chance.below(2) == 0).then(|| days(20 + chance.below(80)));
+    let days = |days: u64| Keep::For(Duration::from_secs(days * 86_400));
+    let retention = if chance.below(2) == 0 { days(20 + chance.below(80)) } else { Keep::Forever };
     let segment_bytes = if chance.below(4) == 0 { 8 << 10 } else { 512 << 20 };
     let shards = 1 + chance.below(2) as usize;
+    let rule = (chance.below(2) == 0).then(|| {
+        let keep = if chance.below(4) == 0 { Keep::Forever } else { days(2 + chance.below(60)) };
+        MetricRule { metric: RULED.parse().expect("a pattern"), keep }
+    });
+    let rollups = (chance.below(2) == 0).then(|| (EVERY, days(10 + chance.below(120))));
+    let (metrics, rollups) = (rule.into_iter().collect(), rollups.into_iter().collect());
+    let retention = Retention { metrics, rollups, ..Retention::of_all(retention) };
     Settings { store: StoreSpec { sync: Sync::Always, retention, segment_bytes, ..StoreSpec::default() }, shards }
 }
 
