@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use datafusion::catalog::{CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList};
+use datafusion::catalog::SchemaProvider;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::SQLOptions;
@@ -17,11 +17,9 @@ use futures::StreamExt;
 
 use super::forecast::ForecastFunction;
 use super::system::{MemoryShare, SystemTable, SystemTables, TellMemory};
-use super::tables::Tables;
+use super::tables::{CATALOG, SCHEMA, Tables, session};
 use crate::store::{Backup, HEAD_FULL, Snapshot, Store, StoreError, StoreStats, Verified};
 
-const CATALOG: &str = "plimsoll";
-const SCHEMA: &str = "public";
 /// Bytes that an answer takes as text, for each of its columns in memory.
 const TEXT_FACTOR: usize = 4;
 /// Bytes a sort sets aside to merge what it spilled.
@@ -223,20 +221,13 @@ impl Engine {
     }
 
     fn session(&self, snapshot: Snapshot) -> Result<SessionContext, QueryError> {
-        let tables = Arc::new(Tables::new(snapshot.clone()));
+        let tables = Arc::new(Tables::new(snapshot.clone(), self.base.clone()));
         let (memory, others) = (self.memory_shares(), self.system.clone());
         let system = Arc::new(SystemTables::new(snapshot.clone(), Arc::downgrade(&self.store), memory, others));
-        let catalog = MemoryCatalogProvider::new();
-        catalog.register_schema(SCHEMA, tables.clone())?;
-        catalog.register_schema("system", system)?;
-        let catalogs = MemoryCatalogProviderList::new();
-        catalogs.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
-        let state =
-            SessionStateBuilder::new_from_existing(self.base.clone()).with_catalog_list(Arc::new(catalogs)).build();
-        let context = SessionContext::new_with_state(state);
+        let schemas: [(&str, Arc<dyn SchemaProvider>); 2] = [(SCHEMA, tables), ("system", system)];
+        let context = SessionContext::new_with_state(session(&self.base, schemas)?);
         context.register_udtf("forecast", Arc::new(ForecastFunction::forecast(snapshot.clone())));
         context.register_udtf("capacity_eta", Arc::new(ForecastFunction::capacity_eta(snapshot)));
-        tables.plan_with(context.clone());
         Ok(context)
     }
 }
@@ -252,4 +243,49 @@ fn store_shares(store: &Store) -> Vec<MemoryShare> {
         share("series and labels", stats.series_bytes, Some(spec.series_bytes as u64), "no new series are taken"),
         share("indexes of segments", stats.index_bytes, None, "merges make them fewer"),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Batch, Labels, SeriesDef, Timestamp};
+    use crate::store::StoreSpec;
+    use crate::world::{Disk, RealDisk, World};
+
+    fn put(store: &Store, minute: i64) {
+        let mut batch = Batch::default();
+        for field in ["user", "idle"] {
+            let mut def = SeriesDef::new(format!("cpu_{field}"), Labels::new([("host", "a")]));
+            def.measurement_len = 3;
+            let time = Timestamp::from_nanos(1_767_225_600_000_000_000 + minute * 60_000_000_000);
+            batch.push(store.registry().intern(def), time, minute as f64);
+        }
+        store.append(batch).unwrap();
+        store.flush().unwrap();
+    }
+
+    #[test]
+    fn what_was_answered_holds_no_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(World::real(), folder.path(), StoreSpec::default()).unwrap());
+        let engine = Engine::new(store.clone(), Vec::new(), 64 << 20).unwrap();
+        put(&store, 0);
+        put(&store, 1);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let statements = [
+            "SELECT count(*) FROM metrics WHERE value >= 0",
+            "SELECT * FROM cpu ORDER BY time",
+            "SELECT * FROM cpu_user",
+            "SELECT * FROM system.memory",
+            "SELECT * FROM system.segments",
+            "SELECT count(*) FROM rollups",
+            "SELECT count(*) FROM forecast('cpu_user', '1h')",
+        ];
+        for statement in statements {
+            runtime.block_on(engine.collect(statement)).unwrap_or_else(|error| panic!("{statement}: {error}"));
+        }
+        store.compact().unwrap();
+        let files = RealDisk.list(&folder.path().join("samples/2026-01")).unwrap();
+        assert_eq!(files.len(), 1, "those that were merged are gone: {files:?}");
+    }
 }

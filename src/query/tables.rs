@@ -1,13 +1,16 @@
 //! Which tables there are: `metrics`, the derived ones, one a metric, one a measurement.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::catalog::{SchemaProvider, TableProvider};
+use datafusion::catalog::{
+    CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList, SchemaProvider,
+    TableProvider,
+};
 use datafusion::datasource::ViewTable;
 use datafusion::error::{DataFusionError, Result};
-use datafusion::prelude::SessionContext;
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 
 use super::derived::DerivedTable;
 use super::dimension::Dimension;
@@ -15,11 +18,29 @@ use super::samples::SamplesTable;
 use crate::model::Table;
 use crate::store::Snapshot;
 
+pub(super) const CATALOG: &str = "plimsoll";
+pub(super) const SCHEMA: &str = "public";
+
+/// `base` with these schemas.
+pub(super) fn session<'s>(
+    base: &SessionState,
+    schemas: impl IntoIterator<Item = (&'s str, Arc<dyn SchemaProvider>)>,
+) -> Result<SessionState> {
+    let catalog = MemoryCatalogProvider::new();
+    for (name, schema) in schemas {
+        catalog.register_schema(name, schema)?;
+    }
+    let catalogs = MemoryCatalogProviderList::new();
+    catalogs.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
+    Ok(SessionStateBuilder::new_from_existing(base.clone()).with_catalog_list(Arc::new(catalogs)).build())
+}
+
 /// The tables over one snapshot.
 pub(super) struct Tables {
     snapshot: Snapshot,
     dimension: Arc<Dimension>,
-    context: OnceLock<SessionContext>,
+    /// What views are planned with; `None` for the tables that a view is over.
+    planner: Option<SessionState>,
 }
 
 impl fmt::Debug for Tables {
@@ -29,19 +50,22 @@ impl fmt::Debug for Tables {
 }
 
 impl Tables {
-    pub fn new(snapshot: Snapshot) -> Self {
+    /// `planner` plans views; it has no tables of its own.
+    pub fn new(snapshot: Snapshot, planner: SessionState) -> Self {
         let dimension = Arc::new(Dimension::new(snapshot.registry().clone(), snapshot.series_count()));
-        Tables { snapshot, dimension, context: OnceLock::new() }
+        Tables { snapshot, dimension, planner: Some(planner) }
     }
 
-    /// Gives the session that views are planned in.
-    pub fn plan_with(&self, context: SessionContext) {
-        let _ = self.context.set(context);
+    /// A session over the same tables without views. It must not be kept: a session that its own tables hold is never
+    /// dropped, nor are the snapshot, its memory and its files.
+    fn below(&self, planner: &SessionState) -> Result<SessionState> {
+        let tables = Tables { snapshot: self.snapshot.clone(), dimension: self.dimension.clone(), planner: None };
+        session(planner, [(SCHEMA, Arc::new(tables) as Arc<dyn SchemaProvider>)])
     }
 
     /// The fields of a measurement as columns, aligned on labels and time.
     async fn measurement(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        let (Some(context), Some((fields, labels))) = (self.context.get(), self.dimension.measurement(name)) else {
+        let (Some(planner), Some((fields, labels))) = (&self.planner, self.dimension.measurement(name)) else {
             return Ok(None);
         };
         let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
@@ -56,7 +80,7 @@ impl Tables {
         let metrics = fields.iter().map(metric).collect::<Vec<_>>().join(", ");
         let sql =
             format!("SELECT {keys}, {} FROM metrics WHERE metric IN ({metrics}) GROUP BY {keys}", columns.join(", "));
-        let plan = context.state().create_logical_plan(&sql).await?;
+        let plan = self.below(planner)?.create_logical_plan(&sql).await?;
         Ok(Some(Arc::new(ViewTable::new(plan, Some(sql)))))
     }
 }

@@ -24,6 +24,10 @@ const SMALL: u64 = 256 << 10;
 /// Rows of a segment at most: its index counts them in 32 bits.
 const ROWS_MAX: u64 = u32::MAX as u64;
 
+/// Bytes of a merge of derived rows or of series at most: it holds them all in memory, where they are some five times as
+/// many.
+const ROWS_BYTES_MAX: u64 = 16 << 20;
+
 /// How eagerly to merge.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Appetite {
@@ -40,9 +44,10 @@ pub(super) fn choose(records: &[SegmentRecord], appetite: Appetite, bytes_max: u
         let month = if record.table == TableName::Samples { record.first().month() } else { String::new() };
         months.entry((record.table, month)).or_default().push(record);
     }
-    months.into_values().find_map(|mut month| {
+    months.into_iter().find_map(|((table, _), mut month)| {
         month.sort_by_key(|record| record.flushes);
-        neighbours(&month, appetite, bytes_max)
+        let of_table = if table == TableName::Samples { bytes_max } else { bytes_max.min(ROWS_BYTES_MAX) };
+        neighbours(&month, appetite, of_table)
     })
 }
 
