@@ -9,7 +9,7 @@ use super::global::{Global, WrongUsage};
 use super::node::{Node, is_store, settings};
 use super::remote::Remote;
 use crate::flow::{Intake, Refusal, Sources};
-use crate::model::{Batch, SeriesId, Span, Timestamp};
+use crate::model::{Batch, Pattern, SeriesId, Span, Timestamp};
 use crate::store::{Backup, Store, StoreSpec};
 use crate::world::{RealDisk, World};
 
@@ -97,7 +97,9 @@ fn take_samples(node: &Node, snapshot: &Path, pattern: &str, span: Span) -> anyh
         .with_context(|| format!("cannot read {}", snapshot.display()))?;
     let view = store.snapshot();
     let ids = (0..view.series_count() as u32).map(SeriesId);
-    let wanted: Vec<SeriesId> = ids.filter(|&id| matches(pattern, &view.registry().metric(id))).collect();
+    let glob = glob(pattern);
+    let wanted = |metric: &str| glob.as_ref().is_some_and(|glob| glob.fits(metric));
+    let wanted: Vec<SeriesId> = ids.filter(|&id| wanted(&view.registry().metric(id))).collect();
     let intake = node.doors.source("restore");
     let (mut batch, mut taken) = (Batch::default(), 0);
     for run in view.scan(wanted, span) {
@@ -136,16 +138,14 @@ impl Drop for Copy {
     }
 }
 
-/// Whether a name is like a pattern in which `*` stands for anything.
-fn matches(pattern: &str, name: &str) -> bool {
-    let Some((front, rest)) = pattern.split_once(['*', '%']) else { return pattern == name };
-    let Some(name) = name.strip_prefix(front) else { return false };
-    (0..=name.len()).filter(|&at| name.is_char_boundary(at)).any(|at| matches(rest, &name[at..]))
+/// The pattern of `--metric`; `None`, which fits nothing, where it is empty.
+fn glob(text: &str) -> Option<Pattern> {
+    text.replace('%', "*").parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::matches;
+    use super::glob;
 
     #[test]
     fn a_star_stands_for_anything() {
@@ -159,7 +159,7 @@ mod tests {
             ("*", "", true),
         ];
         for (pattern, name, wanted) in cases {
-            assert_eq!(matches(pattern, name), wanted, "{pattern} {name}");
+            assert_eq!(glob(pattern).is_some_and(|glob| glob.fits(name)), wanted, "{pattern} {name}");
         }
     }
 }

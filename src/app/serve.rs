@@ -27,12 +27,12 @@ pub(super) fn serve(global: &Global, args: &ServeArgs) -> anyhow::Result<()> {
 pub(super) fn run(node: Node, listen: &str) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("http").build()?;
     let ingest = &node.settings.ingest;
-    let bodies = node.settings.memory_plan().bodies();
+    let plan = node.settings.memory_plan();
     let future = ingest.future_max;
     let limits = Limits {
-        body: usize::try_from(ingest.body_max.as_u64().min(bodies)).unwrap_or(usize::MAX),
-        bodies: usize::try_from(bodies).unwrap_or(usize::MAX),
-        known: usize::try_from(node.settings.memory_plan().known()).unwrap_or(usize::MAX),
+        body: usize::try_from(ingest.body_max.as_u64()).map_or(plan.bodies(), |body| body.min(plan.bodies())),
+        bodies: plan.bodies(),
+        known: plan.known(),
         future,
         retention: node.settings.store.retention().into(),
     };

@@ -13,29 +13,34 @@ impl MemoryPlan {
 
     /// Samples in memory at which they are flushed. There are up to three times as many: those being flushed, and those
     /// that come meanwhile.
-    pub fn head(self) -> u64 {
-        self.all / 16
+    pub fn head(self) -> usize {
+        size(self.all / 16)
     }
 
     /// Bodies of requests under way.
-    pub fn bodies(self) -> u64 {
-        self.all / 8
+    pub fn bodies(self) -> usize {
+        size(self.all / 8)
     }
 
     /// Names and labels of series, and the lists that find them.
-    pub fn series(self) -> u64 {
-        self.all / 16 * 3
+    pub fn series(self) -> usize {
+        size(self.all / 16 * 3)
     }
 
     /// Names as clients write them, kept to know them again.
-    pub fn known(self) -> u64 {
-        self.all / 16 * 3
+    pub fn known(self) -> usize {
+        size(self.all / 16 * 3)
     }
 
     /// What statements sort, join, aggregate and answer.
-    pub fn queries(self) -> u64 {
-        self.all / 4
+    pub fn queries(self) -> usize {
+        size(self.all / 4)
     }
+}
+
+/// As much of it as there can be addresses.
+pub(super) fn size(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

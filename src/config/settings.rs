@@ -8,7 +8,7 @@ use bytesize::ByteSize;
 use serde::Deserialize;
 
 use super::faults::{ConfigFault, ConfigFaults, line_around, line_of, parse};
-use super::memory::MemoryPlan;
+use super::memory::{MemoryPlan, size};
 use crate::model::{Keep, MetricRule, Pattern, Retention, Table};
 use crate::stages::BudgetSpec;
 use crate::store::{StoreSpec, Sync};
@@ -303,24 +303,20 @@ impl Settings {
 
     /// Bytes that queries may hold together.
     pub fn query_bytes(&self) -> usize {
-        bytes(self.query.memory.map_or(self.memory_plan().queries(), |memory| memory.as_u64()))
+        self.query.memory.map_or(self.memory_plan().queries(), |memory| size(memory.as_u64()))
     }
 
     pub fn store_spec(&self) -> StoreSpec {
         let plan = self.memory_plan();
         StoreSpec {
             sync: self.store.sync,
-            head_bytes: bytes(self.store.head.map_or(plan.head(), |head| head.as_u64())),
-            series_bytes: bytes(plan.series()),
+            head_bytes: self.store.head.map_or(plan.head(), |head| size(head.as_u64())),
+            series_bytes: plan.series(),
             head_age: self.store.head_age,
             segment_bytes: self.store.segment.as_u64(),
             retention: self.store.retention(),
         }
     }
-}
-
-fn bytes(bytes: u64) -> usize {
-    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 /// Where a rule of its own begins.

@@ -18,7 +18,7 @@ use futures::StreamExt;
 use super::forecast::ForecastFunction;
 use super::system::{MemoryShare, SystemTable, SystemTables, TellMemory};
 use super::tables::{CATALOG, SCHEMA, Tables, session};
-use crate::store::{Backup, HEAD_FULL, Snapshot, Store, StoreError, StoreStats, Verified};
+use crate::store::{Backup, HEAD_FULL, Snapshot, Store, StoreError, StoreStats, Verified, told_with_causes};
 
 /// Bytes that an answer takes as text, for each of its columns in memory.
 const TEXT_FACTOR: usize = 4;
@@ -61,11 +61,6 @@ fn plain(told: &str) -> String {
     let kind = kinds.iter().find(|kind| told.starts_with(**kind));
     let rest = kind.map_or(told, |kind| &told[kind.len()..]);
     if told.starts_with(kinds[0]) { rest.trim_end_matches("\")").to_owned() } else { rest.to_owned() }
-}
-
-fn with_causes(error: &StoreError) -> String {
-    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
-    causes.fold(error.to_string(), |told, cause| format!("{told}: {cause}"))
 }
 
 /// Whether a text is a statement, as far as can be told without tables.
@@ -209,14 +204,14 @@ impl Engine {
 
     /// Reads all that is at rest and holds it against the catalog. Takes as long as the disk does.
     pub fn verify(&self) -> Result<Verified, QueryError> {
-        self.store.verify().map_err(|error| QueryError::Failed(with_causes(&error)))
+        self.store.verify().map_err(|error| QueryError::Failed(told_with_causes(&error)))
     }
 
     /// Makes a snapshot of the store in a folder that is not there yet.
     pub fn snapshot_to(&self, dir: &Path) -> Result<Backup, QueryError> {
         self.store.snapshot_to(dir).map_err(|error| match error {
             StoreError::Occupied { .. } => QueryError::Statement(error.to_string()),
-            _ => QueryError::Failed(with_causes(&error)),
+            _ => QueryError::Failed(told_with_causes(&error)),
         })
     }
 

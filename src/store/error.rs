@@ -54,3 +54,9 @@ impl<T> DiskContext<T> for io::Result<T> {
         self.map_err(|source| StoreError::Disk { action, path: path.into(), source })
     }
 }
+
+/// The error and its sources in one line.
+pub fn told_with_causes(error: &dyn std::error::Error) -> String {
+    let sources = std::iter::successors(error.source(), |source| source.source());
+    sources.fold(error.to_string(), |told, source| format!("{told}: {source}"))
+}

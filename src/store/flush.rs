@@ -9,7 +9,7 @@ use arrow::array::RecordBatch;
 
 use super::core::unpoisoned;
 use super::derived::{latest, series_rows, write_rows};
-use super::error::DiskContext;
+use super::error::{DiskContext, told_with_causes};
 use super::file::Written;
 use super::head::Head;
 use super::label::{Label, NewFile};
@@ -300,10 +300,4 @@ fn months(first: Timestamp, last: Timestamp) -> Vec<(String, Span)> {
         span.end = Timestamp::MAX;
     }
     months
-}
-
-/// The error and its sources in one line.
-pub(super) fn told_with_causes(error: &dyn std::error::Error) -> String {
-    let sources = std::iter::successors(error.source(), |source| source.source());
-    sources.fold(error.to_string(), |told, source| format!("{told}: {source}"))
 }

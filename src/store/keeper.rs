@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::core::unpoisoned;
-use super::flush::told_with_causes;
+use super::error::told_with_causes;
 use super::{Store, StoreError, Sync};
 
 const SYNC_EVERY: Duration = Duration::from_secs(1);

@@ -42,7 +42,7 @@ mod retention_tests;
 
 pub use self::core::{HEAD_FULL, Store, StoreStats, TableStats};
 pub use backup::Backup;
-pub use error::StoreError;
+pub use error::{StoreError, told_with_causes};
 pub use foreign::{ParquetInput, parquet_bytes, write_parquet};
 pub use keeper::Keeper;
 pub use snapshot::{Scan, SeriesRun, Snapshot};

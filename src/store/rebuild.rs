@@ -6,13 +6,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::StoreError;
 use super::aside::{self, set_aside};
 use super::derived::{definitions, read_rows};
 use super::described::{Described, describe, supersedes, table_files};
-use super::error::DiskContext;
+use super::error::{DiskContext, told_with_causes};
 use super::recovery::read_state;
 use super::segment::Segment;
-use super::{StoreError, flush};
 use crate::catalog::{Catalog, CatalogPlace, Contents, Loss, Registry, SegmentRecord, TableName};
 use crate::model::{Labels, SeriesDef};
 use crate::world::{Disk, RealDisk, World};
@@ -86,7 +86,7 @@ fn opens(world: &World, dir: &Path, file: Described) -> Result<(Described, usize
         return if file.is_whole { Ok((file, 0)) } else { Err("its checksum is wrong".into()) };
     }
     let segment = Segment::open(&world.disk, dir, file.record.clone());
-    let segment = segment.map_err(|error| flush::told_with_causes(&error))?;
+    let segment = segment.map_err(|error| told_with_causes(&error))?;
     let highest = segment.entries().iter().map(|entry| entry.series.index() + 1).max();
     Ok((file, highest.unwrap_or(0)))
 }
@@ -121,7 +121,7 @@ fn series(
     for record in live.iter().filter(|record| record.table == TableName::Series) {
         match read_rows(&*world.disk, dir, record).and_then(|batches| definitions(&batches)) {
             Ok(found) => known.extend(found),
-            Err(error) => unreadable.push((record.path.clone(), flush::told_with_causes(&error))),
+            Err(error) => unreadable.push((record.path.clone(), told_with_causes(&error))),
         }
     }
     let len = known.keys().next_back().map_or(0, |&last| last as usize + 1).max(used);

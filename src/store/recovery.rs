@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use super::core::View;
 use super::derived::check_file;
-use super::error::DiskContext;
-use super::flush::told_with_causes;
+use super::error::{DiskContext, told_with_causes};
 use super::rebuild::rebuild;
 use super::replay::replay;
 use super::segment::Segment;

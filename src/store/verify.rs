@@ -10,8 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::derived::read_rows;
 use super::described::{below, digest};
-use super::error::DiskContext;
-use super::flush::told_with_causes;
+use super::error::{DiskContext, told_with_causes};
 use super::losses::read_whole;
 use super::rebuild::look;
 use super::recovery::{lock, read_state};
