@@ -1,52 +1,54 @@
-//! The collector of this machine's own metrics, on a thread and an interval.
+//! The sources that the settings name, and how they are doing as rows of `system.collectors`.
 
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::thread::JoinHandle;
-use std::time::Duration;
 
-use crate::flow::Intake;
-use crate::ingest::{Gather, SystemCollector, TimeBounds};
+use arrow::array::{
+    ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray, TimestampNanosecondArray, UInt64Array,
+};
+
+use crate::config::Settings;
+use crate::ingest::{CollectorStats, Planned};
+use crate::model::Timestamp;
 use crate::world::World;
 
-/// Owns the collector's thread; stops and joins it when dropped.
-pub(super) struct Collecting {
-    stop: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+/// All sources, enabled or not.
+pub(super) fn planned(settings: &Settings, world: &World) -> Vec<Planned> {
+    settings.all_sources().iter().flat_map(|source| source.plan(world)).collect()
 }
 
-impl Collecting {
-    pub fn start(world: World, intake: Arc<dyn Intake>, every: Duration, future: Duration) -> std::io::Result<Self> {
-        let (stop, stopped) = channel::<()>();
-        let thread = std::thread::Builder::new().name("collect-system".into()).spawn(move || {
-            let mut collector = SystemCollector::new();
-            let bounds = || TimeBounds::new(world.clock.now(), future, None);
-            let mut gather = Gather::new(&*intake, bounds());
-            let mut due = world.clock.elapsed();
-            loop {
-                gather.set_bounds(bounds());
-                // Whole milliseconds: finer times say nothing and take room.
-                let now = world.clock.now().floor(1_000_000);
-                let collected = collector.collect(now, &mut gather).and_then(|()| gather.flush());
-                if let Err(refusal) = collected {
-                    tracing::warn!(%refusal, "a pass of the system collector was lost");
-                }
-                due = (due + every).max(world.clock.elapsed());
-                let wait = due.saturating_sub(world.clock.elapsed());
-                if stopped.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
-                    return;
-                }
-            }
-        })?;
-        Ok(Collecting { stop: Some(stop), thread: Some(thread) })
-    }
-}
-
-impl Drop for Collecting {
-    fn drop(&mut self) {
-        self.stop = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
+pub(super) fn collector_rows(collectors: &[CollectorStats]) -> RecordBatch {
+    type Of<T> = fn(&CollectorStats) -> T;
+    let text = |of: fn(&CollectorStats) -> &str| -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(collectors.iter().map(of)))
+    };
+    let number = |of: Of<u64>| -> ArrayRef { Arc::new(UInt64Array::from_iter_values(collectors.iter().map(of))) };
+    let seconds = |of: Of<f64>| -> ArrayRef { Arc::new(Float64Array::from_iter_values(collectors.iter().map(of))) };
+    let time = |of: Of<Option<Timestamp>>| -> ArrayRef {
+        let times = collectors.iter().map(|collector| of(collector).map(Timestamp::nanos));
+        Arc::new(times.collect::<TimestampNanosecondArray>().with_timezone("UTC"))
+    };
+    let enabled: ArrayRef =
+        Arc::new(collectors.iter().map(|collector| Some(collector.spec.enabled)).collect::<BooleanArray>());
+    let errors = collectors.iter().map(|collector| collector.last_error.as_deref());
+    let errors: ArrayRef = Arc::new(errors.collect::<StringArray>());
+    RecordBatch::try_from_iter_with_nullable([
+        ("id", text(|collector| &collector.spec.id), false),
+        ("name", text(|collector| &collector.spec.name), false),
+        ("kind", text(|collector| collector.spec.kind), false),
+        ("priority", text(|collector| collector.spec.priority.name()), false),
+        ("enabled", enabled, false),
+        ("interval_seconds", seconds(|collector| collector.spec.interval.as_secs_f64()), false),
+        ("timeout_seconds", seconds(|collector| collector.spec.timeout.as_secs_f64()), false),
+        ("health", text(|collector| collector.health.name()), false),
+        ("failures", number(|collector| collector.failures.into()), false),
+        ("passes", number(|collector| collector.passes), false),
+        ("failed_passes", number(|collector| collector.failed_passes), false),
+        ("samples", number(|collector| collector.samples), false),
+        ("refused", number(|collector| collector.refused), false),
+        ("last_pass", time(|collector| collector.last_pass), true),
+        ("took_seconds", seconds(|collector| collector.took.as_secs_f64()), false),
+        ("last_error", errors, true),
+        ("next_pass", time(|collector| collector.next_pass), true),
+    ])
+    .expect("columns of one length")
 }

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use anyhow::Context;
 use arrow::array::{ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray, UInt64Array};
 
+use super::collect::collector_rows;
 use super::global::{Global, WrongUsage};
 use crate::config::{Settings, read_pipelines};
 use crate::flow::{SourceStats, Sources, StageStats};
+use crate::ingest::Collectors;
 use crate::query::{Engine, MemoryShare, SystemTable};
 use crate::stages::{Doors, PipelineSpec, Pipelines};
 use crate::store::{Keeper, Store};
@@ -22,6 +24,8 @@ pub(super) struct Node {
     pub pipelines: Arc<Pipelines>,
     pub engine: Arc<Engine>,
     pub doors: Arc<Doors>,
+    /// Asking nobody until somebody starts them.
+    pub collectors: Collectors,
     keeper: Option<Keeper>,
 }
 
@@ -81,10 +85,13 @@ impl Node {
         let doors = Arc::new(Doors::new(store.clone(), settings.budget_spec()));
         let told = doors.clone();
         let sources = SystemTable { name: "sources", rows: Arc::new(move || source_rows(&told.stats())) };
-        let engine = Arc::new(Engine::new(store.clone(), vec![stages, sources], settings.query_bytes())?);
+        let collectors = Collectors::new();
+        let told = collectors.teller();
+        let asked = SystemTable { name: "collectors", rows: Arc::new(move || collector_rows(&told())) };
+        let engine = Arc::new(Engine::new(store.clone(), vec![stages, sources, asked], settings.query_bytes())?);
         let all = settings.memory.as_u64();
         engine.tell_memory_of(Arc::new(move || vec![of_process(all)]));
-        Ok(Node { world, settings, store, pipelines, engine, doors, keeper: None })
+        Ok(Node { world, settings, store, pipelines, engine, doors, collectors, keeper: None })
     }
 
     /// Writes all that is in memory to segments and stops the threads.

@@ -6,10 +6,9 @@ use anyhow::Context;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::collect::Collecting;
+use super::collect::planned;
 use super::global::Global;
 use super::node::{Node, settings};
-use crate::flow::Sources;
 use crate::serve::{Limits, Server, ServerParts};
 
 #[derive(Args)]
@@ -24,7 +23,7 @@ pub(super) fn serve(global: &Global, args: &ServeArgs) -> anyhow::Result<()> {
 }
 
 /// Serves a node until the process is told to stop, then closes it.
-pub(super) fn run(node: Node, listen: &str) -> anyhow::Result<()> {
+pub(super) fn run(mut node: Node, listen: &str) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("http").build()?;
     let ingest = &node.settings.ingest;
     let plan = node.settings.memory_plan();
@@ -46,16 +45,13 @@ pub(super) fn run(node: Node, listen: &str) -> anyhow::Result<()> {
     };
     runtime.block_on(async {
         let server = Server::bind(listen, parts).await.with_context(|| format!("cannot listen on {listen}"))?;
-        let collect = &node.settings.collect;
-        let collecting = collect.system.then(|| {
-            Collecting::start(node.world.clone(), node.doors.source("system"), collect.system_interval, future)
-        });
-        let collecting = collecting.transpose().context("cannot start the system collector")?;
+        let sources = planned(&node.settings, &node.world);
+        node.collectors.start(sources, &node.world, &*node.doors, future);
         // Before the address is told: whoever reads it may tell the server to stop.
         let told_to_stop = told_to_stop()?;
         eprintln!("plimsoll listens on http://{} and keeps {}", server.address()?, node.store.dir().display());
         server.run(told_to_stop).await?;
-        drop(collecting);
+        node.collectors.stop().await;
         anyhow::Ok(())
     })?;
     runtime.shutdown_timeout(std::time::Duration::from_secs(10));

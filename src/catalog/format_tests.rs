@@ -3,7 +3,7 @@
 use super::sealed::{open_sled, seal};
 use super::trees::HEAD;
 use super::*;
-use crate::model::{Labels, SeriesDef};
+use crate::model::{Description, Kind, Labels, SeriesDef};
 
 fn place(dir: &tempfile::TempDir) -> CatalogPlace {
     CatalogPlace { dir: dir.path().join("catalog"), witness: dir.path().join("generation") }
@@ -16,6 +16,8 @@ fn what_is_kept_has_the_fields_that_the_text_of_the_format_names() {
     let place = place(&dir);
     let catalog = Catalog::create(&place, &World::real(), Contents::default()).unwrap();
     catalog.registry().intern(SeriesDef::new("m", Labels::new([("n", "1")])));
+    let about = Description { kind: Kind::Counter, unit: "s".into(), help: "h".into() };
+    catalog.registry().describe("m", &about);
     let record = SegmentRecord {
         number: 7,
         table: TableName::Samples,
@@ -53,12 +55,13 @@ fn what_is_kept_has_the_fields_that_the_text_of_the_format_names() {
     let store = head["store"].as_str().unwrap();
     assert!(store.len() == 16 && u64::from_str_radix(store, 16).is_ok(), "{store}");
     let wanted = serde_json::json!({
-        "format": 2, "store": store, "generation": 2, "wal_floor": 0, "checkpoint": null, "next_number": 8,
-        "segments": 1, "segments_sum": crc32c::crc32c(record.as_bytes()), "series": 1, "losses": 1, "acknowledged": 0,
+        "format": 3, "store": store, "generation": 2, "wal_floor": 0, "checkpoint": null, "next_number": 8,
+        "segments": 1, "segments_sum": crc32c::crc32c(record.as_bytes()), "series": 1, "metrics": 1, "losses": 1, "acknowledged": 0,
     });
     assert_eq!(head, wanted);
     let series = zstd::stream::decode_all(&value("series", &0_u32.to_be_bytes())[..]).unwrap();
-    assert_eq!(series, b"\x01\0\0\x01\0\xFF\xFFm\xFFn\xFF1\xFF");
+    assert_eq!(series, b"\0\0\0\x01\0s\xFFh\xFFm\xFFn\xFF1\xFF");
+    assert_eq!(value("metrics", b"m"), b"\0s\xFFh\xFF");
     let witness = std::fs::read(&place.witness).unwrap();
     assert_eq!(witness[..16], *b"PLGEN\0\0\x01\x02\0\0\0\0\0\0\0");
     assert_eq!(witness[16..32], *store.as_bytes());

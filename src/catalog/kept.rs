@@ -22,6 +22,8 @@ pub(super) struct Head {
     /// The checksums of all segments' values, each with the others by exclusive or.
     pub segments_sum: u32,
     pub series: u64,
+    /// Metrics described.
+    pub metrics: u64,
     pub losses: u64,
     pub acknowledged: u64,
 }

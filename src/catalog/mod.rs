@@ -30,7 +30,7 @@ use trees::{Trees, series_blocks};
 use witness::Witness;
 
 /// Version of the layout of everything in the data directory (`store/FORMAT.md`). Another one is refused.
-pub const FORMAT: u64 = 2;
+pub const FORMAT: u64 = 3;
 
 /// What goes wrong with the catalog.
 #[derive(Debug, thiserror::Error)]
@@ -159,6 +159,7 @@ impl Catalog {
             segments: 0,
             segments_sum: 0,
             series: len as u64,
+            metrics: registry.described() as u64,
             losses: contents.losses.len() as u64,
             acknowledged: contents.acknowledged,
         };
@@ -166,7 +167,7 @@ impl Catalog {
         kept.take(&contents.records, &[]);
         let trees = guarded(|| {
             let trees = Trees::open(&place.dir)?;
-            trees.fill(&kept, &blocks)?;
+            trees.fill(&kept, &blocks, &registry.take_described(true))?;
             Ok(trees)
         })?;
         let witness = Witness::new(world.disk.clone(), &place.witness);
@@ -255,7 +256,9 @@ impl Catalog {
         let mut next = kept.after(commit);
         next.head.series = len as u64;
         let losses = kept.losses.len()..next.losses.len();
-        guarded(|| self.trees.change(commit, &next, losses, &blocks))?;
+        let described = self.registry.take_described(false);
+        next.head.metrics += described.iter().filter(|(metric, _)| !self.trees.describes(metric)).count() as u64;
+        guarded(|| self.trees.change(commit, &next, losses, &blocks, &described))?;
         *kept = next;
         drop(kept);
         self.registry.set_committed(len);

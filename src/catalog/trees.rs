@@ -8,17 +8,20 @@ use sled::transaction::{ConflictableTransactionError, TransactionError, Transact
 use super::kept::{Format, Head, Kept, json};
 use super::sealed::{Entry, entries, open_sled, seal, unseal};
 use super::{CatalogError, Commit, FORMAT, Loss, Registry, SegmentRecord};
-use crate::model::SeriesDef;
+use crate::model::{Description, SeriesDef};
 
 /// Series of a block.
 const SERIES_BLOCK: usize = 256;
 pub(super) const HEAD: &[u8] = b"head";
 
 pub(super) type SeriesBlocks = Vec<(u32, Vec<u8>)>;
+/// Metrics and what is said of them.
+pub(super) type Described = [(String, Description)];
 
 pub(super) struct Trees {
     pub db: sled::Db,
     pub series: sled::Tree,
+    pub metrics: sled::Tree,
     pub segments: sled::Tree,
     pub losses: sled::Tree,
     pub state: sled::Tree,
@@ -44,8 +47,9 @@ impl Trees {
     pub fn open(path: &Path) -> Result<Trees, CatalogError> {
         let db = open_sled(path)?;
         let tree = |name: &str| db.open_tree(name);
-        let (series, segments, losses, state) = (tree("series")?, tree("segments")?, tree("losses")?, tree("state")?);
-        Ok(Trees { db, series, segments, losses, state })
+        let (series, metrics, segments) = (tree("series")?, tree("metrics")?, tree("segments")?);
+        let (losses, state) = (tree("losses")?, tree("state")?);
+        Ok(Trees { db, series, metrics, segments, losses, state })
     }
 
     /// All of it, checked against the head.
@@ -72,18 +76,33 @@ impl Trees {
         let mut kept = Kept { head: empty, records: BTreeMap::new(), losses: losses.map_err(|_| damaged("losses"))? };
         kept.take(&records.map_err(|_| damaged("segments"))?, &[]);
         let series = read_series(&self.series)?;
-        if kept.head != head || series.len() as u64 != head.series || kept.losses.len() as u64 != head.losses {
+        for (metric, about) in entries(&self.metrics)? {
+            let about = std::str::from_utf8(&metric).ok().zip(Description::decode(&about));
+            let (metric, about) = about.ok_or_else(|| damaged("metrics"))?;
+            series.describe(metric, &about);
+        }
+        let counts = (series.len() as u64, series.described() as u64, kept.losses.len() as u64);
+        series.take_described(false);
+        if kept.head != head || counts != (head.series, head.metrics, head.losses) {
             return Err(damaged("head"));
         }
         Ok((kept, series))
     }
 
-    pub fn fill(&self, kept: &Kept, blocks: &SeriesBlocks) -> Result<(), CatalogError> {
-        for tree in [&self.series, &self.segments, &self.losses, &self.state] {
+    /// Whether a metric's description is there.
+    pub fn describes(&self, metric: &str) -> bool {
+        self.metrics.contains_key(metric).unwrap_or(false)
+    }
+
+    pub fn fill(&self, kept: &Kept, blocks: &SeriesBlocks, metrics: &Described) -> Result<(), CatalogError> {
+        for tree in [&self.series, &self.metrics, &self.segments, &self.losses, &self.state] {
             tree.clear()?;
         }
         for (first, block) in blocks {
             self.series.insert(first.to_be_bytes(), seal(&first.to_be_bytes(), block))?;
+        }
+        for (metric, about) in metrics {
+            self.metrics.insert(metric, seal(metric.as_bytes(), &encoded(about)))?;
         }
         for (number, record) in &kept.records {
             self.segments.insert(number.to_be_bytes(), seal(&number.to_be_bytes(), &json(record)))?;
@@ -105,9 +124,13 @@ impl Trees {
         next: &Kept,
         new_losses: std::ops::Range<usize>,
         blocks: &SeriesBlocks,
+        described: &Described,
     ) -> Result<(), CatalogError> {
-        (&self.series, &self.segments, &self.losses, &self.state)
-            .transaction(|(series, segments, losses, state)| {
+        (&self.series, &self.metrics, &self.segments, &self.losses, &self.state)
+            .transaction(|(series, metrics, segments, losses, state)| {
+                for (metric, about) in described {
+                    metrics.insert(metric.as_bytes(), seal(metric.as_bytes(), &encoded(about)))?;
+                }
                 for (first, block) in blocks {
                     series.insert(&first.to_be_bytes(), seal(&first.to_be_bytes(), block))?;
                 }
@@ -131,6 +154,12 @@ impl Trees {
         self.db.flush()?;
         Ok(())
     }
+}
+
+fn encoded(about: &Description) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    about.encode(&mut bytes);
+    bytes
 }
 
 pub(super) fn read_series(tree: &sled::Tree) -> Result<Registry, CatalogError> {

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::faults::{ConfigFault, ConfigFaults, line_around, line_of, parse};
 use super::memory::{MemoryPlan, size};
+use crate::ingest::{From as Asked, SystemSpec, WrittenSource};
 use crate::model::{Keep, MetricRule, Pattern, Retention, Table};
 use crate::stages::BudgetSpec;
 use crate::store::{StoreSpec, Sync};
@@ -24,6 +25,8 @@ pub struct Settings {
     pub store: StoreSettings,
     pub ingest: IngestSettings,
     pub collect: CollectSettings,
+    /// `[[sources]]`, one for each that is asked at an interval.
+    pub sources: Vec<WrittenSource>,
     pub query: QuerySettings,
     pub pipelines: PipelineSettings,
 }
@@ -35,6 +38,7 @@ impl Default for Settings {
             store: StoreSettings::default(),
             ingest: IngestSettings::default(),
             collect: CollectSettings::default(),
+            sources: Vec::new(),
             query: QuerySettings::default(),
             pipelines: PipelineSettings::default(),
         }
@@ -67,9 +71,15 @@ impl StoreSettings {
     pub fn retention(&self) -> Retention {
         let of_metric =
             |settings: &RetainSettings| Some(MetricRule { metric: settings.metric.clone()?, keep: settings.keep? });
-        let RetainTables { rollups, anomalies, correlations, compressed, others } = &self.retain_tables;
-        let tables =
-            [(Table::Anomalies, anomalies), (Table::Correlations, correlations), (Table::Compressed, compressed)];
+        let RetainTables { rollups, anomalies, correlations, compressed, staleness, histograms, others } =
+            &self.retain_tables;
+        let tables = [
+            (Table::Anomalies, anomalies),
+            (Table::Correlations, correlations),
+            (Table::Compressed, compressed),
+            (Table::Staleness, staleness),
+            (Table::Histograms, histograms),
+        ];
         let nanos = |length: &WindowLength| i64::try_from(length.0.as_nanos()).unwrap_or(i64::MAX);
         Retention {
             samples: self.retention,
@@ -100,6 +110,8 @@ pub struct RetainTables {
     pub anomalies: Option<Keep>,
     pub correlations: Option<Keep>,
     pub compressed: Option<Keep>,
+    pub staleness: Option<Keep>,
+    pub histograms: Option<Keep>,
     /// All that is not named here; without it, `retention`.
     pub others: Option<Keep>,
 }
@@ -267,6 +279,7 @@ impl Settings {
             "write at least 100ms, as in system_interval = \"30s\"",
         );
         faults.extend(self.faults_of_rules(file, text));
+        faults.extend(self.faults_of_sources(file, text));
         faults
     }
 
@@ -291,6 +304,38 @@ impl Settings {
             error: format!("a rule of `retain` has no {told}"),
         };
         faults.map(fault).collect()
+    }
+
+    fn faults_of_sources(&self, file: &str, text: &str) -> Vec<ConfigFault> {
+        let places: Vec<usize> = text.match_indices(SOURCE).map(|(at, _)| at).collect();
+        let mut faults = Vec::new();
+        for (at, source) in self.sources.iter().enumerate() {
+            let from = places.get(at).copied().unwrap_or(0);
+            let mut fault = |key: &str, told: String| {
+                let line = match line_of(text, from, key) {
+                    0 => line_of(text, from, "sources"),
+                    line => line,
+                };
+                let error = format!("source `{}`: {key}: {told}", source.id);
+                faults.push(ConfigFault { file: file.to_owned(), line, error });
+            };
+            let others = self.sources[..at].iter().map(|other| other.id.as_str());
+            let built_in = self.collect.system.then_some("system").into_iter();
+            if others.chain(built_in).any(|id| id == source.id) {
+                fault("id", "another source has it: choose one of its own".to_owned());
+            }
+            source.faults().into_iter().for_each(|(key, told)| fault(key, told));
+        }
+        faults
+    }
+
+    /// The sources there are: those written, and those that need not be.
+    pub fn all_sources(&self) -> Vec<WrittenSource> {
+        let system = WrittenSource {
+            interval: Some(self.collect.system_interval),
+            ..WrittenSource::new("system", Asked::System(SystemSpec::default()))
+        };
+        self.collect.system.then_some(system).into_iter().chain(self.sources.iter().cloned()).collect()
     }
 
     pub fn budget_spec(&self) -> BudgetSpec {
@@ -319,14 +364,16 @@ impl Settings {
     }
 }
 
-/// Where a rule of its own begins.
+/// Where a rule or a source of its own begins.
 const RULE: &str = "[[store.retain]]";
+const SOURCE: &str = "[[sources]]";
 
-/// What goes with a fault at `at`: a rule is left out whole, else the line.
+/// What goes with a fault at `at`: a rule or a source is left out whole, else the line.
 fn rule_around(text: &str, at: usize) -> Range<usize> {
     let line = line_around(text, at);
-    let Some(start) = text[..line.end].rfind(RULE) else { return line };
-    let end = text[start + RULE.len()..].find("\n[").map_or(text.len(), |end| start + RULE.len() + end);
+    let start = [RULE, SOURCE].into_iter().filter_map(|open| Some((text[..line.end].rfind(open)?, open.len()))).max();
+    let Some((start, length)) = start else { return line };
+    let end = text[start + length..].find("\n[").map_or(text.len(), |end| start + length + end);
     if line.start < end { start..end } else { line }
 }
 

@@ -4,12 +4,16 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{Batch, SeriesDef, SeriesId};
+use crate::model::{Batch, Description, SeriesDef, SeriesId};
 
 /// Takes series and samples of one source. Behind it stand the catalog, the store and the pipelines.
 pub trait Intake: Send + Sync {
     /// The number of a series; a series not seen before is given the next one, within the source's budget.
     fn intern(&self, def: &SeriesDef) -> Result<SeriesId, Refusal>;
+
+    /// Takes what a source says of a metric apart from its samples. It lasts from the next flush on; sources say it
+    /// again and again.
+    fn describe(&self, metric: &str, about: &Description);
 
     /// Stores the samples and hands them to the pipelines. `Ok` acknowledges: they are as durable as `sync` promises.
     /// After a refusal none of the batch is promised, and it may be sent again without being counted twice.

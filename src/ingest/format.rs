@@ -349,6 +349,8 @@ mod tests {
     struct Closed;
 
     impl Intake for Closed {
+        fn describe(&self, _: &str, _: &crate::model::Description) {}
+
         fn intern(&self, _: &SeriesDef) -> Result<SeriesId, Refusal> {
             Err(Refusal::Closed { reason: "test".to_owned() })
         }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::known::{Known, NewField};
 use crate::flow::{Intake, Refusal};
-use crate::model::{Batch, Kind, Labels, Retention, SeriesDef, SeriesId, Timestamp};
+use crate::model::{Batch, Ends, Histograms, Kind, Labels, Retention, SeriesDef, SeriesId, Timestamp};
 
 /// Samples a batch holds before it is handed on.
 const BATCH_SAMPLES: usize = 65_536;
@@ -103,6 +103,8 @@ pub struct Gather<'a> {
     known: Arc<Known>,
     key: Vec<u8>,
     batch: Batch,
+    ends: Ends,
+    histograms: Histograms,
     pub faults: Faults,
     accepted: u64,
 }
@@ -121,6 +123,8 @@ impl<'a> Gather<'a> {
             known,
             key: Vec::new(),
             batch: Batch::default(),
+            ends: Ends::default(),
+            histograms: Histograms::default(),
             faults: Faults::default(),
             accepted: 0,
         }
@@ -197,6 +201,56 @@ impl<'a> Gather<'a> {
         }
     }
 
+    /// Says that a series ended: at `time` it was there no more. A series that was never seen has no end.
+    pub fn end(&mut self, metric: &str, labels: &[(&str, &str)], time: Timestamp) -> Result<(), Refusal> {
+        if self.bounds.refuse(time, 0.0).is_some() || self.outlived(time, || metric.into()).is_some() {
+            return Ok(());
+        }
+        match self.series(metric, labels, About::default()) {
+            Ok(series) => self.end_of(series, time),
+            Err((_, Refusal::Budget(_))) => Ok(()),
+            Err((_, refusal)) => Err(refusal),
+        }
+    }
+
+    /// The same of a series that is known already, at a time that [`TimeBounds::refuse`] lets pass.
+    pub fn end_of(&mut self, series: SeriesId, time: Timestamp) -> Result<(), Refusal> {
+        self.ends.push(series, time);
+        self.flush_if_full()
+    }
+
+    /// Takes a distribution, a row of the table `histograms`, or counts it as a fault of `line`. Its series, of the name
+    /// and labels given, has no samples; buckets, sum and count are samples of series of their own.
+    #[expect(clippy::too_many_arguments, reason = "a sample has these parts")]
+    pub fn histogram(
+        &mut self,
+        line: u64,
+        metric: &str,
+        labels: &[(&str, &str)],
+        about: About<'_>,
+        time: Timestamp,
+        count: f64,
+        sum: f64,
+        sketch: Vec<u8>,
+    ) -> Result<(), Refusal> {
+        let refused = self.bounds.refuse(time, count).or_else(|| self.outlived(time, || metric.into()));
+        if let Some(reason) = refused {
+            self.faults.add(line, reason);
+            return Ok(());
+        }
+        match self.series(metric, labels, About { kind: Some(Kind::Histogram), ..about }) {
+            Ok(series) => {
+                self.histograms.push(series, time, count, sum, sketch);
+                self.flush_if_full()
+            }
+            Err((def, Refusal::Budget(budget))) => {
+                self.faults.add(line, format_args!("the series {def} is new: {budget}"));
+                Ok(())
+            }
+            Err((_, refusal)) => Err(refusal),
+        }
+    }
+
     /// Takes a sample of a series that is known already and that [`TimeBounds::refuse`] lets pass.
     pub fn push(&mut self, series: SeriesId, time: Timestamp, value: f64) -> Result<(), Refusal> {
         self.hold(series, time, value);
@@ -225,15 +279,17 @@ impl<'a> Gather<'a> {
 
     /// Whether what is gathered should be handed on.
     pub fn is_full(&self) -> bool {
-        self.batch.len() >= BATCH_SAMPLES
+        // A distribution is worth some hundred samples.
+        self.batch.len() + self.ends.len() + 100 * self.histograms.len() >= BATCH_SAMPLES
     }
 
     /// Hands on what is gathered.
     pub fn flush(&mut self) -> Result<(), Refusal> {
-        if self.batch.is_empty() {
+        let mut batch = std::mem::take(&mut self.batch);
+        batch.rows.extend(self.ends.take().into_iter().chain(self.histograms.take()));
+        if batch.is_empty() {
             return Ok(());
         }
-        let batch = std::mem::take(&mut self.batch);
         let samples = batch.len() as u64;
         self.intake.accept(batch)?;
         self.accepted += samples;
@@ -286,12 +342,14 @@ pub(crate) mod testing {
     use std::sync::Mutex;
 
     use super::*;
+    use crate::model::Description;
 
     /// Keeps what it is given.
     #[derive(Default)]
     pub(crate) struct Recorder {
         pub(crate) defs: Mutex<Vec<SeriesDef>>,
         pub(crate) batches: Mutex<Vec<Batch>>,
+        pub(crate) described: Mutex<std::collections::BTreeMap<String, Description>>,
     }
 
     impl Intake for Recorder {
@@ -303,6 +361,10 @@ pub(crate) mod testing {
                 defs.len() - 1
             });
             Ok(SeriesId(u32::try_from(id).unwrap()))
+        }
+
+        fn describe(&self, metric: &str, about: &Description) {
+            self.described.lock().unwrap().insert(metric.to_owned(), about.clone());
         }
 
         fn accept(&self, batch: Batch) -> Result<(), Refusal> {

@@ -10,6 +10,7 @@ pub mod line_protocol;
 mod ndjson;
 mod performance_json;
 mod prometheus_text;
+mod source;
 mod system;
 
 pub use csv::{CsvMapping, read_csv};
@@ -19,4 +20,8 @@ pub use known::Known;
 pub use ndjson::read_ndjson;
 pub use performance_json::read_performance;
 pub use prometheus_text::read_prometheus;
-pub use system::SystemCollector;
+pub use source::{
+    CollectorStats, Collectors, From, Health, Planned, Priority, Readings, Source, SourceError, SourceSpec,
+    WrittenSource,
+};
+pub use system::{SystemCollector, SystemSource, SystemSpec};

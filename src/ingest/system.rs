@@ -18,13 +18,16 @@ mod process;
 
 use std::path::PathBuf;
 
-use crate::flow::Refusal;
-use crate::ingest::gather::{About, Gather};
+use async_trait::async_trait;
+use serde::Deserialize;
+
+use crate::ingest::gather::About;
+use crate::ingest::source::{Readings, Source, SourceError};
 use crate::model::Timestamp;
 
 use self::cpu::Cpu;
 use self::fallback::Fallback;
-use self::files::{Files, Readings};
+use self::files::Files;
 use self::filesystem::Filesystems;
 use self::process::Own;
 
@@ -61,22 +64,61 @@ impl SystemCollector {
         SystemCollector { host, filesystems: Filesystems::new() }
     }
 
-    /// One pass: gives `gather` every sample, at the time `now`; the caller flushes. Percentages of CPU time are
-    /// since the pass before, so the first pass has none.
-    pub fn collect(&mut self, now: Timestamp, gather: &mut Gather) -> Result<(), Refusal> {
-        let mut pass = Pass { gather, now };
+    /// One pass. Percentages of CPU time are since the pass before, so the first pass has none.
+    pub fn collect(&mut self) -> Readings {
+        let mut pass = Pass::default();
         let errors = match &mut self.host {
-            Host::Linux(linux) => linux.collect(&mut pass)?,
-            Host::Other(other) => other.collect(&mut pass)?,
+            Host::Linux(linux) => linux.collect(&mut pass),
+            Host::Other(other) => other.collect(&mut pass),
         };
-        self.filesystems.collect(&mut pass)?;
-        pass.put("system_collector_errors_total", errors as f64)
+        self.filesystems.collect(&mut pass);
+        pass.put("system_collector_errors_total", errors as f64);
+        pass.readings
     }
 }
 
 impl Default for SystemCollector {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// `from.system = {}`: it has no keys yet.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SystemSpec {}
+
+/// This machine as a source.
+pub struct SystemSource {
+    /// Not here while a pass is under way.
+    collector: Option<SystemCollector>,
+}
+
+impl SystemSource {
+    pub fn new() -> Self {
+        SystemSource { collector: Some(SystemCollector::new()) }
+    }
+}
+
+impl Default for SystemSource {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[async_trait]
+impl Source for SystemSource {
+    async fn read(&mut self, _now: Timestamp) -> Result<Readings, SourceError> {
+        // After a pass that took too long, as with a file system that hangs, the collector starts anew.
+        let mut collector = self.collector.take().unwrap_or_default();
+        let pass = tokio::task::spawn_blocking(move || {
+            let readings = collector.collect();
+            (collector, readings)
+        });
+        let (collector, readings) =
+            pass.await.map_err(|error| SourceError::new(format!("the system collector failed: {error}")))?;
+        self.collector = Some(collector);
+        Ok(readings)
     }
 }
 
@@ -93,37 +135,37 @@ impl Linux {
     }
 
     /// Files that could not be read or parsed so far.
-    fn collect(&mut self, pass: &mut Pass) -> Result<u64, Refusal> {
+    fn collect(&mut self, pass: &mut Pass) -> u64 {
         let files = &mut self.files;
-        let host_ticks = self.cpu.collect(files, pass)?;
-        self.own.collect(files, pass, host_ticks)?;
-        memory::collect(files, pass)?;
-        kernel::collect(files, pass)?;
-        network::collect(files, pass)?;
-        disk::collect(files, pass)?;
-        cgroup::collect(files, pass)?;
-        Ok(files.errors())
+        let host_ticks = self.cpu.collect(files, pass);
+        self.own.collect(files, pass, host_ticks);
+        memory::collect(files, pass);
+        kernel::collect(files, pass);
+        network::collect(files, pass);
+        disk::collect(files, pass);
+        cgroup::collect(files, pass);
+        files.errors()
     }
 }
 
-/// The samples of one pass on their way to the [`Gather`].
-struct Pass<'p, 'g> {
-    gather: &'p mut Gather<'g>,
-    now: Timestamp,
+/// The samples of one pass.
+#[derive(Default)]
+struct Pass {
+    readings: Readings,
 }
 
-impl Pass<'_, '_> {
-    fn put(&mut self, metric: &str, value: f64) -> Result<(), Refusal> {
-        self.put_of(metric, &[], value)
+impl Pass {
+    fn put(&mut self, metric: &str, value: f64) {
+        self.put_of(metric, &[], value);
     }
 
-    fn put_of(&mut self, metric: &str, labels: &[(&str, &str)], value: f64) -> Result<(), Refusal> {
+    fn put_of(&mut self, metric: &str, labels: &[(&str, &str)], value: f64) {
         let about = About { unit: unit(metric), ..About::default() };
-        self.gather.sample_about(0, metric, labels, about, self.now, value)
+        self.readings.put(metric, labels, about, value);
     }
 
-    fn put_all(&mut self, readings: Option<Readings>) -> Result<(), Refusal> {
-        readings.into_iter().flatten().try_for_each(|(metric, value)| self.put(metric, value))
+    fn put_all(&mut self, readings: Option<files::Readings>) {
+        readings.into_iter().flatten().for_each(|(metric, value)| self.put(metric, value));
     }
 }
 

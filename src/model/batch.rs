@@ -1,11 +1,11 @@
-//! Batches of samples: three columns of equal length, which Arrow takes over without a copy.
+//! Batches: samples in three columns of equal length, which Arrow takes over without a copy, and what came beside them.
 
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, TimestampNanosecondArray, UInt32Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
-use super::{SeriesId, Timestamp};
+use super::{Rows, SeriesId, Timestamp};
 
 /// One number of one series at one time.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -21,6 +21,8 @@ pub struct Batch {
     pub series: Vec<u32>,
     pub times: Vec<i64>,
     pub values: Vec<f64>,
+    /// What sources say besides numbers: rows of [`super::Table::is_logged`].
+    pub rows: Vec<Rows>,
 }
 
 impl Batch {
@@ -29,6 +31,7 @@ impl Batch {
             series: Vec::with_capacity(samples),
             times: Vec::with_capacity(samples),
             values: Vec::with_capacity(samples),
+            rows: Vec::new(),
         }
     }
 
@@ -45,12 +48,14 @@ impl Batch {
         self.values.truncate(len);
     }
 
+    /// How many samples there are.
     pub fn len(&self) -> usize {
         self.series.len()
     }
 
+    /// Whether there is nothing in it, neither samples nor rows.
     pub fn is_empty(&self) -> bool {
-        self.series.is_empty()
+        self.series.is_empty() && self.rows.is_empty()
     }
 
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (SeriesId, Sample)> + '_ {
@@ -77,7 +82,7 @@ impl Batch {
         ]))
     }
 
-    /// The same columns as Arrow arrays of [`Batch::schema`], without a copy.
+    /// The samples as Arrow arrays of [`Batch::schema`], without a copy.
     pub fn into_arrow(self) -> RecordBatch {
         let columns: Vec<ArrayRef> = vec![
             Arc::new(UInt32Array::from(self.series)),

@@ -9,6 +9,6 @@ mod time;
 
 pub use batch::{Batch, Sample};
 pub use retention::{Keep, MetricRule, Pattern, Retention};
-pub use rows::{Rows, Table};
-pub use series::{Kind, Labels, SeriesDef, SeriesId};
+pub use rows::{Ends, Histograms, Rows, Table};
+pub use series::{Description, Kind, Labels, SeriesDef, SeriesId};
 pub use time::{Span, Timestamp, TimestampError};

@@ -1,11 +1,13 @@
-//! Rows of derived tables: what stages find, as Arrow columns with a schema each.
+//! Rows of derived tables: what stages find and what sources say besides numbers, as Arrow columns with a schema each.
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, BinaryArray, Float64Array, RecordBatch, TimestampNanosecondArray, UInt32Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
-/// A table that stages write.
+use super::{SeriesId, Timestamp};
+
+/// A table that stages write, or sources beside their samples.
 ///
 /// Its first [`Table::key_columns`] columns sort it. Rows that agree in the first [`Table::group_columns`] of them are
 /// one group, and a group written again replaces the former one whole: so a stage may say again what it found, better.
@@ -19,10 +21,14 @@ pub enum Table {
     Correlations,
     /// Series thinned within a stated error.
     Compressed,
+    /// Where series ended: a source that had them before has them no more.
+    Staleness,
+    /// Distributions that came as one sample, as native and exponential histograms do.
+    Histograms,
 }
 
 /// Rows of one table, of its schema.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Rows {
     pub table: Table,
     pub batch: RecordBatch,
@@ -49,7 +55,8 @@ fn text(name: &str) -> Field {
 }
 
 impl Table {
-    pub const ALL: [Table; 4] = [Table::Rollups, Table::Anomalies, Table::Correlations, Table::Compressed];
+    pub const ALL: [Table; 6] =
+        [Table::Rollups, Table::Anomalies, Table::Correlations, Table::Compressed, Table::Staleness, Table::Histograms];
 
     /// Its name in SQL and of its folder.
     pub const fn name(self) -> &'static str {
@@ -58,6 +65,8 @@ impl Table {
             Table::Anomalies => "anomalies",
             Table::Correlations => "correlations",
             Table::Compressed => "compressed",
+            Table::Staleness => "staleness",
+            Table::Histograms => "histograms",
         }
     }
 
@@ -65,12 +74,17 @@ impl Table {
         Self::ALL.into_iter().find(|table| table.name() == name)
     }
 
+    /// Whether its rows come from sources and are in the log, rather than from stages that the log gives them again.
+    pub const fn is_logged(self) -> bool {
+        matches!(self, Table::Staleness | Table::Histograms)
+    }
+
     /// How many leading columns sort the table.
     pub const fn key_columns(self) -> usize {
         match self {
             Table::Rollups | Table::Anomalies => 3,
             Table::Correlations => 4,
-            Table::Compressed => 2,
+            Table::Compressed | Table::Staleness | Table::Histograms => 2,
         }
     }
 
@@ -78,7 +92,7 @@ impl Table {
     pub const fn group_columns(self) -> usize {
         match self {
             Table::Rollups | Table::Anomalies => 3,
-            Table::Correlations | Table::Compressed => 2,
+            Table::Correlations | Table::Compressed | Table::Staleness | Table::Histograms => 2,
         }
     }
 
@@ -112,7 +126,99 @@ impl Table {
                 vec![time("time"), time("end"), series("series_a"), series("series_b"), number("r"), count("points")]
             }
             Table::Compressed => vec![series("series"), time("time"), number("value"), number("error")],
+            Table::Staleness => vec![series("series"), time("time")],
+            Table::Histograms => vec![
+                series("series"),
+                time("time"),
+                number("count"),
+                number("sum"),
+                Field::new("sketch", DataType::Binary, false),
+            ],
         };
         Arc::new(Schema::new(fields))
     }
+}
+
+/// Places where series ended, as they are gathered.
+#[derive(Debug, Default)]
+pub struct Ends {
+    series: Vec<u32>,
+    times: Vec<i64>,
+}
+
+/// Distributions, as they are gathered.
+#[derive(Debug, Default)]
+pub struct Histograms {
+    series: Vec<u32>,
+    times: Vec<i64>,
+    counts: Vec<f64>,
+    sums: Vec<f64>,
+    sketches: Vec<Vec<u8>>,
+}
+
+impl Ends {
+    pub fn push(&mut self, series: SeriesId, time: Timestamp) {
+        self.series.push(series.0);
+        self.times.push(time.nanos());
+    }
+
+    pub fn len(&self) -> usize {
+        self.series.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.series.is_empty()
+    }
+
+    /// Takes what was gathered; `None` where nothing was.
+    pub fn take(&mut self) -> Option<Rows> {
+        let Ends { series, times } = std::mem::take(self);
+        rows(Table::Staleness, vec![series_column(series), time_column(times)])
+    }
+}
+
+impl Histograms {
+    /// `sketch` holds the bins of a percentile sketch, `count` and `sum` are of what was observed: since the source
+    /// started, or in the interval before `time`, as the source counts.
+    pub fn push(&mut self, series: SeriesId, time: Timestamp, count: f64, sum: f64, sketch: Vec<u8>) {
+        self.series.push(series.0);
+        self.times.push(time.nanos());
+        self.counts.push(count);
+        self.sums.push(sum);
+        self.sketches.push(sketch);
+    }
+
+    pub fn len(&self) -> usize {
+        self.series.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.series.is_empty()
+    }
+
+    /// Takes what was gathered; `None` where nothing was.
+    pub fn take(&mut self) -> Option<Rows> {
+        let Histograms { series, times, counts, sums, sketches } = std::mem::take(self);
+        let columns: Vec<ArrayRef> = vec![
+            series_column(series),
+            time_column(times),
+            Arc::new(Float64Array::from(counts)),
+            Arc::new(Float64Array::from(sums)),
+            Arc::new(BinaryArray::from_iter_values(sketches)),
+        ];
+        rows(Table::Histograms, columns)
+    }
+}
+
+fn series_column(series: Vec<u32>) -> ArrayRef {
+    Arc::new(UInt32Array::from(series))
+}
+
+fn time_column(times: Vec<i64>) -> ArrayRef {
+    Arc::new(TimestampNanosecondArray::from(times).with_timezone("UTC"))
+}
+
+fn rows(table: Table, columns: Vec<ArrayRef>) -> Option<Rows> {
+    let batch = RecordBatch::try_new(table.schema(), columns).expect("columns are of the table's schema");
+    (batch.num_rows() > 0).then_some(Rows { table, batch })
 }

@@ -46,6 +46,36 @@ impl Kind {
     }
 }
 
+/// What a source says of a metric besides its numbers.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Description {
+    pub kind: Kind,
+    /// As in `seconds`, `bytes`; empty where nobody said.
+    pub unit: Box<str>,
+    pub help: Box<str>,
+}
+
+impl Description {
+    /// Appends it as bytes, as `store/FORMAT.md` draws them.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.push(self.kind as u8);
+        for text in [&self.unit, &self.help] {
+            out.extend_from_slice(text.as_bytes());
+            out.push(END);
+        }
+    }
+
+    /// Reads what [`Description::encode`] wrote; `None` where it is not that.
+    pub fn decode(bytes: &[u8]) -> Option<Description> {
+        let (&kind, rest) = bytes.split_first()?;
+        let kind = Kind::ALL.into_iter().find(|known| *known as u8 == kind)?;
+        let mut texts = rest.split(|&byte| byte == END);
+        let mut text = || Some(Box::from(std::str::from_utf8(texts.next()?).ok()?));
+        let (unit, help) = (text()?, text()?);
+        (texts.next() == Some(&[]) && texts.next().is_none()).then_some(Description { kind, unit, help })
+    }
+}
+
 /// Names and values of labels, sorted by name, each name once.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Labels(Box<[(Box<str>, Box<str>)]>);
@@ -192,6 +222,15 @@ mod tests {
         let all = bytes.clone();
         assert_eq!(SeriesDef::decode(&mut &bytes[..]), Some(def));
         assert!((0..all.len()).all(|cut| SeriesDef::decode(&mut &all[..cut]).is_none()));
+    }
+
+    #[test]
+    fn descriptions_decode_to_what_was_encoded() {
+        let described = Description { kind: Kind::Timer, unit: "seconds".into(), help: "How long".into() };
+        let mut bytes = Vec::new();
+        described.encode(&mut bytes);
+        assert_eq!(Description::decode(&bytes), Some(described));
+        assert!((0..bytes.len()).all(|cut| Description::decode(&bytes[..cut]).is_none()));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use foldhash::quality::FixedState;
 
 use super::budget::{Account, BudgetSpec};
 use crate::flow::{Budget, Intake, Refusal, SourceStats, Sources};
-use crate::model::{Batch, SeriesDef, SeriesId};
+use crate::model::{Batch, Description, SeriesDef, SeriesId};
 use crate::store::{Store, StoreError};
 
 /// How often and how long a batch waits for room before it is refused.
@@ -97,6 +97,13 @@ impl Intake for Door {
             self.account.give_back();
         }
         Ok(id)
+    }
+
+    fn describe(&self, metric: &str, about: &Description) {
+        // A flood of names finds no room here either.
+        if !self.store.is_crowded() {
+            self.store.registry().describe(metric, about);
+        }
     }
 
     fn accept(&self, batch: Batch) -> Result<(), Refusal> {

@@ -15,7 +15,7 @@ use super::retention::Rules;
 use super::segment::Segment;
 use super::table_file::TableFile;
 use super::tap::{Behind, Tap};
-use super::wal::{NewSeries, WalWriter, encode_samples};
+use super::wal::{NewSeries, WalWriter, encode_batch};
 use super::{Snapshot, StoreError, StoreSpec, Sync};
 use crate::catalog::{Catalog, Registry, SegmentRecord, TableName};
 use crate::model::{Batch, Rows, Table};
@@ -192,17 +192,19 @@ impl Store {
 
     /// Logs the batch, makes it visible to queries and passes it to the pipelines. On return it is as durable as
     /// [`Sync`] promises. Its series must come from [`Store::registry`].
-    pub fn append(&self, batch: Batch) -> Result<(), StoreError> {
+    pub fn append(&self, mut batch: Batch) -> Result<(), StoreError> {
         if batch.is_empty() {
             return Ok(());
         }
-        let encoded = encode_samples(&batch);
+        let encoded = encode_batch(&batch);
+        let rows = std::mem::take(&mut batch.rows);
         let position = {
             let mut writer = self.writer();
             writer.log(self.registry(), &encoded)?;
             let head = self.view().head.clone();
             unpoisoned(head.write()).append(&batch);
-            if let Some(tap) = self.tap.get() {
+            rows.into_iter().for_each(|rows| self.add_rows(rows));
+            if let Some(tap) = self.tap.get().filter(|_| !batch.is_empty()) {
                 tap.pass(Arc::new(batch));
             }
             writer.written
@@ -218,8 +220,8 @@ impl Store {
         self.tap.get().map_or(Ok(()), |tap| tap.ready())
     }
 
-    /// Keeps rows of a derived table. They are durable with the next flush; before that, the log and the stages'
-    /// state give them again.
+    /// Keeps rows of a derived table. They are durable with the next flush; before that, the log (and the stages'
+    /// state) gives them again.
     pub fn add_rows(&self, rows: Rows) {
         if rows.batch.num_rows() > 0 {
             self.view_mut().rows.entry(rows.table).or_default().push(rows.batch);

@@ -16,6 +16,7 @@ use super::tap::Tap;
 use super::wal::{WalReader, WalWriter, wal_files};
 use super::{Store, StoreError, StoreSpec};
 use crate::catalog::{Catalog, CatalogError, CatalogPlace, Commit, Contents, SegmentRecord, TableName};
+use crate::model::Batch;
 use crate::world::{Disk, World};
 
 /// A file that does not open, and why.
@@ -55,9 +56,10 @@ impl Store {
 
         let records = catalog.segments();
         let last_flush = records.iter().map(|record| record.flushes.1).max().unwrap_or(0);
-        let (view, broken) = open_files(&world, dir, records)?;
+        let (mut view, broken) = open_files(&world, dir, records)?;
         let floor = catalog.wal_floor();
-        let replayed = replay(&world, dir, floor, catalog.registry(), &view.head)?;
+        let mut replayed = replay(&world, dir, floor, catalog.registry(), &view.head)?;
+        view.rows = std::mem::take(&mut replayed.rows);
         // Flushes are numbered by their logs, so a new log's number is higher than that of any flush.
         let next_wal = replayed.last.map_or(floor, |last| last + 1).max(floor).max(last_flush + 1);
         let wal = WalWriter::create(disk, &wal_dir, next_wal, replayed.sequence).at("create a log in", &wal_dir)?;
@@ -95,7 +97,10 @@ impl Store {
             // What does not read was told when the store was opened.
             let Ok(frames) = WalReader::open(disk, &path, None) else { continue };
             for frame in frames.map_while(Result::ok) {
-                tap.pass(Arc::new(frame.batch));
+                let batch = Batch { rows: Vec::new(), ..frame.batch };
+                if !batch.is_empty() {
+                    tap.pass(Arc::new(batch));
+                }
             }
         }
         if self.tap.set(tap).is_err() {

@@ -1,8 +1,11 @@
 //! The log above its floor, back into the head. What of it is damaged is kept aside and told; the rest counts.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::RwLock;
+
+use arrow::array::RecordBatch;
 
 use super::StoreError;
 use super::aside::copy_part;
@@ -12,6 +15,7 @@ use super::head::Head;
 use super::rebuild::stand_in;
 use super::wal::{Fault, Frame, Harm, WalReader, wal_files};
 use crate::catalog::{Loss, Registry};
+use crate::model::{Rows, Table};
 use crate::world::{Disk, World};
 
 /// What the log gave.
@@ -22,6 +26,8 @@ pub(super) struct Replayed {
     /// Number for the next frame.
     pub sequence: u64,
     pub losses: Vec<Loss>,
+    /// Rows that sources brought.
+    pub rows: BTreeMap<Table, Vec<RecordBatch>>,
 }
 
 /// Puts the log from `floor` on into the head. A torn end is cut off.
@@ -43,12 +49,13 @@ pub(super) fn replay(
             continue;
         }
         let name = format!("wal/{number:010}.wal");
+        let mut rows = Vec::new();
         let mut told = |reason: String| {
             tracing::warn!(path = %path.display(), reason, "the log is damaged");
             let found = world.clock.now().nanos();
             replayed.losses.push(Loss { table: "wal".into(), path: name.clone(), reason, found, ..Loss::default() });
         };
-        let frames = match read_file(disk, &path, expected, registry, &mut head, &mut told) {
+        let read = match read_file(disk, &path, expected, (registry, &mut head, &mut rows), &mut told) {
             Ok(reader) => {
                 expected = reader.sequence.or(expected);
                 // A killed process may have left bytes that are not durable, and what is logged from now on counts on
@@ -57,14 +64,17 @@ pub(super) fn replay(
                 for fault in &reader.faults {
                     settle(disk, dir, &name, fault, &mut told).at("mend", &path)?;
                 }
-                reader.frames
+                Some(reader.frames)
             }
             Err(error) => {
                 told(format!("it cannot be read: {error}"));
-                continue;
+                None
             }
         };
-        if frames == 0 {
+        for Rows { table, batch } in rows {
+            replayed.rows.entry(table).or_default().push(batch);
+        }
+        if read == Some(0) {
             disk.remove(&path).at("remove", &path)?;
         }
     }
@@ -76,15 +86,17 @@ fn read_file(
     disk: &dyn Disk,
     path: &Path,
     expected: Option<u64>,
-    registry: &Registry,
-    head: &mut Head,
+    (registry, head, rows): (&Registry, &mut Head, &mut Vec<Rows>),
     told: &mut impl FnMut(String),
 ) -> io::Result<WalReader> {
     let mut reader = WalReader::open(disk, path, expected)?;
     for frame in reader.by_ref() {
         let frame = frame?;
         match take_up(&frame, registry) {
-            Ok(()) => head.append(&frame.batch),
+            Ok(()) => {
+                head.append(&frame.batch);
+                rows.extend(frame.batch.rows);
+            }
             Err(reason) => told(reason),
         }
     }
@@ -93,7 +105,7 @@ fn read_file(
 
 /// Gives the frame's series the numbers they had.
 fn take_up(frame: &Frame, registry: &Registry) -> Result<(), String> {
-    let used = frame.batch.series.iter().max().map_or(0, |&id| id as usize + 1);
+    let used = frame.series_end();
     // The frame that defined these is lost: their samples go under a stand-in's name.
     let defined = frame.first_def + frame.defs.len();
     let missing_to = if frame.defs.is_empty() { used } else { frame.first_def };

@@ -13,14 +13,14 @@ const ROOMS: [(&str, &[&str]); 12] = [
     ("flow", &["model", "world", "catalog"]),
     ("store", &["model", "world", "catalog"]),
     ("stages", &["model", "flow", "store", "stats"]),
-    ("ingest", &["model", "world", "flow"]),
+    ("ingest", &["model", "world", "flow", "stats"]),
     ("query", &["model", "catalog", "store", "stats"]),
     ("insight", &["model", "world", "catalog", "query", "stats"]),
     ("serve", &["query", "insight", "ingest", "flow", "catalog", "model"]),
     ("config", &["model"]),
 ];
 /// Outside crates and the rooms that are their home.
-const HOMES: [(&str, &[&str]); 8] = [
+const HOMES: [(&str, &[&str]); 14] = [
     ("sled", &["catalog"]),
     ("datafusion", &["query"]),
     ("parquet", &["store"]),
@@ -29,6 +29,12 @@ const HOMES: [(&str, &[&str]); 8] = [
     ("axum", &["serve", "ingest"]),
     ("crossbeam_channel", &["flow"]),
     ("tokio", &["serve", "ingest", "query", "app"]),
+    ("tonic", &["serve"]),
+    ("opentelemetry_proto", &["serve", "ingest"]),
+    ("prost", &["ingest"]),
+    ("hyper", &["ingest"]),
+    ("redis", &["ingest"]),
+    ("tokio_postgres", &["ingest"]),
 ];
 /// Where nothing waits but threads.
 const NO_ASYNC: [&str; 7] = ["model", "world", "catalog", "stats", "flow", "store", "stages"];

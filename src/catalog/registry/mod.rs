@@ -4,6 +4,7 @@
 //! One lock: looking up takes it shared, a new series takes it alone, both for about a microsecond. What walks over many
 //! series takes it anew every few thousand ([`STRETCH`]), so nobody who brings a new series waits for a query.
 
+mod described;
 mod labels;
 mod metrics;
 mod postings;
@@ -20,7 +21,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use hashbrown::HashMap;
 
-use crate::model::{Kind, SeriesDef, SeriesId};
+use crate::model::{Description, Kind, SeriesDef, SeriesId};
 use series::AllSeries;
 
 pub use labels::LabelStats;
@@ -103,9 +104,32 @@ impl Registry {
         defs
     }
 
+    /// Takes what is said of a metric: it counts for all its series, those to come among them.
+    pub fn describe(&self, metric: &str, about: &Description) {
+        if self.read().is_described(metric, about) {
+            return;
+        }
+        self.all.write().unwrap_or_else(PoisonError::into_inner).describe(metric, about);
+    }
+
+    /// How many metrics are described.
+    pub fn described(&self) -> usize {
+        self.read().described.len()
+    }
+
+    /// Metrics that were described since this was asked last, or all that are.
+    pub(super) fn take_described(&self, all_of_them: bool) -> Vec<(String, Description)> {
+        let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
+        let places = all.described.take_new(all_of_them);
+        places.into_iter().map(|(metric, about)| (all.texts.get(metric).to_owned(), all.description(about))).collect()
+    }
+
     /// A registry of the series below `len` alone.
     pub fn first(&self, len: usize) -> Registry {
         let first = Registry::default();
+        for (metric, about) in self.take_described(true) {
+            first.describe(&metric, &about);
+        }
         for from in (0..len).step_by(STRETCH) {
             self.defs(from..len.min(from + STRETCH)).iter().for_each(|def| {
                 first.intern(def);

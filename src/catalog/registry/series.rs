@@ -13,10 +13,11 @@ use std::hash::BuildHasher;
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
+use super::described::DescribedMetrics;
 use super::labels::{LabelStats, Labels};
 use super::metrics::{MetricStats, Metrics};
 use super::texts::{Numbered, Text, Texts, table_bytes};
-use crate::model::{self, Kind, SeriesDef, SeriesId};
+use crate::model::{self, Description, Kind, SeriesDef, SeriesId};
 
 /// What is known of a series besides metric and labels.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -33,6 +34,7 @@ pub(super) struct AllSeries {
     pub texts: Texts,
     pub labels: Labels,
     pub metrics: Metrics,
+    pub described: DescribedMetrics,
     abouts: Numbered<About>,
     metric_of: Vec<u32>,
     about_of: Vec<u32>,
@@ -87,12 +89,39 @@ impl AllSeries {
     }
 
     fn about(&mut self, def: &SeriesDef) -> About {
-        About {
-            kind: def.kind as u8,
-            measurement_len: def.measurement_len,
-            unit: self.texts.intern(&def.unit),
-            help: self.texts.intern(&def.help),
+        let measurement_len = def.measurement_len;
+        let described = self.texts.find(&def.metric).and_then(|metric| self.described.get(metric));
+        if let Some(about) = described {
+            return About { measurement_len, ..about };
         }
+        let (unit, help) = (self.texts.intern(&def.unit), self.texts.intern(&def.help));
+        About { kind: def.kind as u8, measurement_len, unit, help }
+    }
+
+    pub fn is_described(&self, metric: &str, about: &Description) -> bool {
+        let known = self.texts.find(metric).and_then(|metric| self.described.get(metric));
+        known.is_some_and(|known| self.description(known) == *about)
+    }
+
+    /// Notes what is said of a metric, and says so of all its series.
+    pub fn describe(&mut self, metric: &str, about: &Description) {
+        let text = self.texts.intern(metric);
+        let (unit, help) = (self.texts.intern(&about.unit), self.texts.intern(&about.help));
+        let said = About { kind: about.kind as u8, measurement_len: 0, unit, help };
+        if !self.described.set(text, said) {
+            return;
+        }
+        let Some(metric) = self.metrics.find(text) else { return };
+        let series: Vec<u32> = self.metrics.series_of(metric).iter().collect();
+        for id in series {
+            let measurement_len = self.about_of(SeriesId(id)).measurement_len;
+            self.about_of[id as usize] = self.abouts.intern(About { measurement_len, ..said }).0;
+        }
+    }
+
+    pub fn description(&self, about: About) -> Description {
+        let text = |text| Box::from(self.texts.get(text));
+        Description { kind: kind(about), unit: text(about.unit), help: text(about.help) }
     }
 
     fn add_measurement(&mut self, metric: u32, def: &SeriesDef) {
@@ -125,8 +154,7 @@ impl AllSeries {
     }
 
     pub fn kind(&self, id: SeriesId) -> Kind {
-        let kind = self.about_of(id).kind;
-        Kind::ALL.into_iter().find(|known| *known as u8 == kind).unwrap_or_default()
+        kind(self.about_of(id))
     }
 
     /// The number of the label of name number `name`.
@@ -179,9 +207,14 @@ impl AllSeries {
             + self.labels.bytes()
             + self.metrics.bytes()
             + self.abouts.bytes()
+            + self.described.bytes()
             + columns.iter().map(|column| column.capacity() * 4).sum::<usize>()
             + table_bytes(self.ids.capacity())
     }
+}
+
+fn kind(about: About) -> Kind {
+    Kind::ALL.into_iter().find(|known| *known as u8 == about.kind).unwrap_or_default()
 }
 
 fn pairs_of<'p>(ends: &[u32], pairs: &'p [u32], id: u32) -> &'p [u32] {

@@ -4,8 +4,6 @@
 //! one reported; where none limits, the group the process is in. In a container without a namespace of its own the
 //! path names folders of the host; of those that do not exist the next one up is taken, last the root it sees.
 
-use crate::flow::Refusal;
-
 use super::files::{Files, Wanted, keyed};
 use super::{Pass, percent};
 
@@ -30,14 +28,14 @@ const CPU_STAT: [Wanted; 5] = [
     ("throttled_time", "system_cgroup_cpu_throttled_seconds_total", NANO),
 ];
 
-pub(super) fn collect(files: &mut Files, pass: &mut Pass) -> Result<(), Refusal> {
-    let Some(groups) = files.proc_if_present("self/cgroup", parse_groups) else { return Ok(()) };
+pub(super) fn collect(files: &mut Files, pass: &mut Pass) {
+    let Some(groups) = files.proc_if_present("self/cgroup", parse_groups) else { return };
     let unified = files.sys_if_present(&format!("{ROOT}/cgroup.controllers"), |_| Some(())).is_some();
     let root_v2 = if unified { ROOT } else { HYBRID_ROOT };
-    collect_memory(files, pass, &groups.of("memory", root_v2))?;
-    collect_cpu(files, pass, &groups.of("cpu", root_v2))?;
-    collect_cpu_time(files, pass, &groups.of("cpuacct", root_v2))?;
-    collect_pids(files, pass, &groups.of("pids", root_v2))
+    collect_memory(files, pass, &groups.of("memory", root_v2));
+    collect_cpu(files, pass, &groups.of("cpu", root_v2));
+    collect_cpu_time(files, pass, &groups.of("cpuacct", root_v2));
+    collect_pids(files, pass, &groups.of("pids", root_v2));
 }
 
 /// Paths of the groups this process is in.
@@ -110,32 +108,31 @@ fn parse_number(text: &str) -> Option<f64> {
     text.trim().parse().ok()
 }
 
-fn collect_memory(files: &mut Files, pass: &mut Pass, group: &Group) -> Result<(), Refusal> {
+fn collect_memory(files: &mut Files, pass: &mut Pass, group: &Group) {
     let (folders, limit_file, usage_file, cache_key) = match group {
         Group::V1(folders) => (folders, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
         Group::V2(folders) => (folders, "memory.max", "memory.current", "inactive_file"),
-        Group::None => return Ok(()),
+        Group::None => return,
     };
     let read_limit = |folder: &String| files.sys_if_present(&format!("{folder}/{limit_file}"), parse_limit);
-    let Some((folder, limit)) = tightest(folders, read_limit) else { return Ok(()) };
-    let Some(usage) = files.sys_if_present(&format!("{folder}/{usage_file}"), parse_number) else { return Ok(()) };
-    pass.put("system_cgroup_memory_usage_bytes", usage)?;
+    let Some((folder, limit)) = tightest(folders, read_limit) else { return };
+    let Some(usage) = files.sys_if_present(&format!("{folder}/{usage_file}"), parse_number) else { return };
+    pass.put("system_cgroup_memory_usage_bytes", usage);
     let wanted = [(cache_key, "", 1.0)];
     let Some(cache) = files.sys_if_present(&format!("{folder}/memory.stat"), |text| keyed(text, &wanted)) else {
-        return Ok(());
+        return;
     };
     // What the kernel would drop first does not press against the limit.
     let working_set = (usage - cache[0].1).max(0.0);
-    pass.put("system_cgroup_memory_working_set_bytes", working_set)?;
+    pass.put("system_cgroup_memory_working_set_bytes", working_set);
     if limit.is_finite() {
-        pass.put("system_cgroup_memory_limit_bytes", limit)?;
-        pass.put("system_cgroup_memory_used_percent", percent(working_set, limit))?;
+        pass.put("system_cgroup_memory_limit_bytes", limit);
+        pass.put("system_cgroup_memory_used_percent", percent(working_set, limit));
     }
-    Ok(())
 }
 
 /// The limit is in CPUs: 1.5 lets one and a half of them be used.
-fn collect_cpu(files: &mut Files, pass: &mut Pass, group: &Group) -> Result<(), Refusal> {
+fn collect_cpu(files: &mut Files, pass: &mut Pass, group: &Group) {
     let found = match group {
         Group::V1(folders) => tightest(folders, |folder| {
             let quota = files.sys_if_present(&format!("{folder}/cpu.cfs_quota_us"), parse_number)?;
@@ -147,11 +144,11 @@ fn collect_cpu(files: &mut Files, pass: &mut Pass, group: &Group) -> Result<(), 
         }
         Group::None => None,
     };
-    let Some((folder, limit)) = found else { return Ok(()) };
+    let Some((folder, limit)) = found else { return };
     if limit.is_finite() {
-        pass.put("system_cgroup_cpu_limit_cores", limit)?;
+        pass.put("system_cgroup_cpu_limit_cores", limit);
     }
-    pass.put_all(files.sys_if_present(&format!("{folder}/cpu.stat"), |text| keyed(text, &CPU_STAT)))
+    pass.put_all(files.sys_if_present(&format!("{folder}/cpu.stat"), |text| keyed(text, &CPU_STAT)));
 }
 
 /// `quota period`, the quota a number or `max`.
@@ -166,23 +163,24 @@ fn cpus(quota: f64, period: f64) -> f64 {
 }
 
 /// CPU time of version 1; version 2 has it in `cpu.stat`.
-fn collect_cpu_time(files: &mut Files, pass: &mut Pass, group: &Group) -> Result<(), Refusal> {
-    let Group::V1(folders) = group else { return Ok(()) };
+fn collect_cpu_time(files: &mut Files, pass: &mut Pass, group: &Group) {
+    let Group::V1(folders) = group else { return };
     let mut usage = folders.iter().map(|folder| files.sys_if_present(&format!("{folder}/cpuacct.usage"), parse_number));
-    match usage.find_map(|nanos| nanos) {
-        Some(nanos) => pass.put(CPU_SECONDS, nanos * NANO),
-        None => Ok(()),
+    if let Some(nanos) = usage.find_map(|nanos| nanos) {
+        pass.put(CPU_SECONDS, nanos * NANO);
     }
 }
 
-fn collect_pids(files: &mut Files, pass: &mut Pass, group: &Group) -> Result<(), Refusal> {
-    let (Group::V1(folders) | Group::V2(folders)) = group else { return Ok(()) };
+fn collect_pids(files: &mut Files, pass: &mut Pass, group: &Group) {
+    let (Group::V1(folders) | Group::V2(folders)) = group else { return };
     let found = tightest(folders, |folder| files.sys_if_present(&format!("{folder}/pids.max"), parse_limit));
-    let Some((folder, limit)) = found else { return Ok(()) };
+    let Some((folder, limit)) = found else { return };
     if let Some(tasks) = files.sys_if_present(&format!("{folder}/pids.current"), parse_number) {
-        pass.put("system_cgroup_tasks", tasks)?;
+        pass.put("system_cgroup_tasks", tasks);
     }
-    if limit.is_finite() { pass.put("system_cgroup_tasks_limit", limit) } else { Ok(()) }
+    if limit.is_finite() {
+        pass.put("system_cgroup_tasks_limit", limit);
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! Where CPU time went, and what else the kernel counts since boot: `/proc/stat`.
 
-use crate::flow::Refusal;
-
 use super::files::{Files, Readings, Wanted, keyed};
 use super::{Pass, percent};
 
@@ -98,42 +96,41 @@ pub(super) struct Cpu {
 
 impl Cpu {
     /// Gives the ticks all CPUs together spent since the pass before, working or not.
-    pub fn collect(&mut self, files: &mut Files, pass: &mut Pass) -> Result<Option<u64>, Refusal> {
+    pub fn collect(&mut self, files: &mut Files, pass: &mut Pass) -> Option<u64> {
         let Some(mut now) = files.proc("stat", parse_stat) else {
             self.before = None;
-            return Ok(None);
+            return None;
         };
         let mut spent = None;
         if let Some(before) = &self.before {
             now.host = now.host.steadied(&before.host);
             spent = Some(now.host.since(&before.host));
-            put_usage(pass, &now, before)?;
+            put_usage(pass, &now, before);
         }
-        put_counts(pass, &now)?;
+        put_counts(pass, &now);
         self.before = Some(now);
-        Ok(spent.map(|ticks| ticks.total()))
+        spent.map(|ticks| ticks.total())
     }
 }
 
-fn put_usage(pass: &mut Pass, now: &Stat, before: &Stat) -> Result<(), Refusal> {
+fn put_usage(pass: &mut Pass, now: &Stat, before: &Stat) {
     if let Some(busy) = now.host.since(&before.host).busy_percent() {
-        pass.put("system_cpu_usage_percent", busy)?;
+        pass.put("system_cpu_usage_percent", busy);
     }
     for (number, ticks) in &now.cpus {
         let earlier = before.cpus.iter().find(|(n, _)| n == number);
         if let Some(busy) = earlier.and_then(|(_, earlier)| ticks.since(earlier).busy_percent()) {
-            pass.put_of("system_cpu_core_usage_percent", &[("cpu", &number.to_string())], busy)?;
+            pass.put_of("system_cpu_core_usage_percent", &[("cpu", &number.to_string())], busy);
         }
     }
-    Ok(())
 }
 
-fn put_counts(pass: &mut Pass, now: &Stat) -> Result<(), Refusal> {
+fn put_counts(pass: &mut Pass, now: &Stat) {
     for (mode, ticks) in MODES.iter().zip(now.host.0) {
-        pass.put_of("system_cpu_seconds_total", &[("mode", mode)], ticks as f64 / TICKS_PER_SECOND)?;
+        pass.put_of("system_cpu_seconds_total", &[("mode", mode)], ticks as f64 / TICKS_PER_SECOND);
     }
-    pass.put("system_cpu_cores", now.cpus.len() as f64)?;
-    now.kernel.iter().try_for_each(|&(metric, value)| pass.put(metric, value))
+    pass.put("system_cpu_cores", now.cpus.len() as f64);
+    now.kernel.iter().for_each(|&(metric, value)| pass.put(metric, value));
 }
 
 #[cfg(test)]

@@ -4,8 +4,6 @@ use sysinfo::{
     CpuRefreshKind, MemoryRefreshKind, Networks, Pid, Process, ProcessRefreshKind, ProcessesToUpdate, System,
 };
 
-use crate::flow::Refusal;
-
 use super::network::is_virtual;
 use super::{Pass, percent};
 
@@ -33,38 +31,37 @@ impl Fallback {
     }
 
     /// Questions that were not answered so far.
-    pub fn collect(&mut self, pass: &mut Pass) -> Result<u64, Refusal> {
+    pub fn collect(&mut self, pass: &mut Pass) -> u64 {
         let first = std::mem::replace(&mut self.first, false);
         if let Some(system) = &mut self.system {
             refresh(system, self.own);
-            put_cpu(pass, system, first)?;
-            put_memory(pass, system)?;
+            put_cpu(pass, system, first);
+            put_memory(pass, system);
             if let Some(own) = self.own.and_then(|pid| system.process(pid)) {
-                put_own(pass, own, system.cpus().len(), first)?;
+                put_own(pass, own, system.cpus().len(), first);
             }
         }
         if let Some(networks) = &mut self.networks {
             networks.refresh(true);
-            put_networks(pass, networks)?;
+            put_networks(pass, networks);
         }
-        self.put_load(pass)?;
-        Ok(self.errors)
+        self.put_load(pass);
+        self.errors
     }
 
-    fn put_load(&mut self, pass: &mut Pass) -> Result<(), Refusal> {
+    fn put_load(&mut self, pass: &mut Pass) {
         match System::uptime() {
-            Ok(seconds) => pass.put("system_uptime_seconds", seconds as f64)?,
+            Ok(seconds) => pass.put("system_uptime_seconds", seconds as f64),
             Err(_) => self.errors += 1,
         }
         match System::load_average() {
             Ok(load) => {
-                pass.put("system_load1", load.one)?;
-                pass.put("system_load5", load.five)?;
-                pass.put("system_load15", load.fifteen)?;
+                pass.put("system_load1", load.one);
+                pass.put("system_load5", load.five);
+                pass.put("system_load15", load.fifteen);
             }
             Err(_) => self.errors += 1,
         }
-        Ok(())
     }
 }
 
@@ -77,61 +74,59 @@ fn refresh(system: &mut System, own: Option<Pid>) {
     }
 }
 
-fn put_cpu(pass: &mut Pass, system: &System, first: bool) -> Result<(), Refusal> {
-    pass.put("system_cpu_cores", system.cpus().len() as f64)?;
+fn put_cpu(pass: &mut Pass, system: &System, first: bool) {
+    pass.put("system_cpu_cores", system.cpus().len() as f64);
     if first {
-        return Ok(());
+        return;
     }
-    pass.put("system_cpu_usage_percent", percent(system.global_cpu_usage().into(), 100.0))?;
+    pass.put("system_cpu_usage_percent", percent(system.global_cpu_usage().into(), 100.0));
     for (number, cpu) in system.cpus().iter().enumerate() {
         let usage = percent(cpu.usage().into(), 100.0);
-        pass.put_of("system_cpu_core_usage_percent", &[("cpu", &number.to_string())], usage)?;
+        pass.put_of("system_cpu_core_usage_percent", &[("cpu", &number.to_string())], usage);
     }
-    Ok(())
 }
 
-fn put_memory(pass: &mut Pass, system: &System) -> Result<(), Refusal> {
+fn put_memory(pass: &mut Pass, system: &System) {
     let total = system.total_memory() as f64;
     let available = system.available_memory() as f64;
     let swap_total = system.total_swap() as f64;
     let swap_used = system.used_swap() as f64;
-    pass.put("system_memory_total_bytes", total)?;
-    pass.put("system_memory_available_bytes", available)?;
-    pass.put("system_memory_free_bytes", system.free_memory() as f64)?;
-    pass.put("system_memory_used_bytes", total - available)?;
-    pass.put("system_memory_used_percent", percent(total - available, total))?;
-    pass.put("system_swap_total_bytes", swap_total)?;
-    pass.put("system_swap_free_bytes", system.free_swap() as f64)?;
-    pass.put("system_swap_used_bytes", swap_used)?;
-    pass.put("system_swap_used_percent", percent(swap_used, swap_total))
+    pass.put("system_memory_total_bytes", total);
+    pass.put("system_memory_available_bytes", available);
+    pass.put("system_memory_free_bytes", system.free_memory() as f64);
+    pass.put("system_memory_used_bytes", total - available);
+    pass.put("system_memory_used_percent", percent(total - available, total));
+    pass.put("system_swap_total_bytes", swap_total);
+    pass.put("system_swap_free_bytes", system.free_swap() as f64);
+    pass.put("system_swap_used_bytes", swap_used);
+    pass.put("system_swap_used_percent", percent(swap_used, swap_total));
 }
 
-fn put_own(pass: &mut Pass, own: &Process, cpus: usize, first: bool) -> Result<(), Refusal> {
+fn put_own(pass: &mut Pass, own: &Process, cpus: usize, first: bool) {
     if !first {
-        pass.put("process_cpu_usage_percent", percent(own.cpu_usage().into(), 100.0 * cpus as f64))?;
+        pass.put("process_cpu_usage_percent", percent(own.cpu_usage().into(), 100.0 * cpus as f64));
     }
     let disk = own.disk_usage();
-    pass.put("process_cpu_seconds_total", own.accumulated_cpu_time() as f64 / MILLIS_PER_SECOND)?;
-    pass.put("process_resident_memory_bytes", own.memory() as f64)?;
-    pass.put("process_virtual_memory_bytes", own.virtual_memory() as f64)?;
-    pass.put("process_uptime_seconds", own.run_time() as f64)?;
-    pass.put("process_read_bytes_total", disk.total_read_bytes as f64)?;
-    pass.put("process_written_bytes_total", disk.total_written_bytes as f64)
+    pass.put("process_cpu_seconds_total", own.accumulated_cpu_time() as f64 / MILLIS_PER_SECOND);
+    pass.put("process_resident_memory_bytes", own.memory() as f64);
+    pass.put("process_virtual_memory_bytes", own.virtual_memory() as f64);
+    pass.put("process_uptime_seconds", own.run_time() as f64);
+    pass.put("process_read_bytes_total", disk.total_read_bytes as f64);
+    pass.put("process_written_bytes_total", disk.total_written_bytes as f64);
 }
 
-fn put_networks(pass: &mut Pass, networks: &Networks) -> Result<(), Refusal> {
+fn put_networks(pass: &mut Pass, networks: &Networks) {
     for (name, traffic) in networks {
         let name = name.to_string_lossy();
         if is_virtual(&name) {
             continue;
         }
         let labels = [("interface", &name[..])];
-        pass.put_of("system_network_receive_bytes_total", &labels, traffic.total_received() as f64)?;
-        pass.put_of("system_network_receive_packets_total", &labels, traffic.total_packets_received() as f64)?;
-        pass.put_of("system_network_receive_errors_total", &labels, traffic.total_errors_on_received() as f64)?;
-        pass.put_of("system_network_transmit_bytes_total", &labels, traffic.total_transmitted() as f64)?;
-        pass.put_of("system_network_transmit_packets_total", &labels, traffic.total_packets_transmitted() as f64)?;
-        pass.put_of("system_network_transmit_errors_total", &labels, traffic.total_errors_on_transmitted() as f64)?;
+        pass.put_of("system_network_receive_bytes_total", &labels, traffic.total_received() as f64);
+        pass.put_of("system_network_receive_packets_total", &labels, traffic.total_packets_received() as f64);
+        pass.put_of("system_network_receive_errors_total", &labels, traffic.total_errors_on_received() as f64);
+        pass.put_of("system_network_transmit_bytes_total", &labels, traffic.total_transmitted() as f64);
+        pass.put_of("system_network_transmit_packets_total", &labels, traffic.total_packets_transmitted() as f64);
+        pass.put_of("system_network_transmit_errors_total", &labels, traffic.total_errors_on_transmitted() as f64);
     }
-    Ok(())
 }

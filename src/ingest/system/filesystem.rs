@@ -3,8 +3,6 @@
 use hashbrown::HashSet;
 use sysinfo::{DiskRefreshKind, Disks};
 
-use crate::flow::Refusal;
-
 use super::{Pass, percent};
 
 /// File systems whose room is not a disk's, beyond those that `sysinfo` leaves out: kernel interfaces, memory, images.
@@ -36,8 +34,8 @@ impl Filesystems {
         Filesystems { disks: Disks::new().ok() }
     }
 
-    pub fn collect(&mut self, pass: &mut Pass) -> Result<(), Refusal> {
-        let Some(disks) = &mut self.disks else { return Ok(()) };
+    pub fn collect(&mut self, pass: &mut Pass) {
+        let Some(disks) = &mut self.disks else { return };
         disks.refresh_specifics(true, DiskRefreshKind::nothing().with_storage());
         let mounts = disks.iter().map(|disk| Mount {
             path: disk.mount_point().to_string_lossy().into_owned(),
@@ -47,7 +45,7 @@ impl Filesystems {
             size: disk.total_space(),
             available: disk.available_space(),
         });
-        distinct(mounts.collect()).iter().try_for_each(|mount| put(pass, mount))
+        distinct(mounts.collect()).iter().for_each(|mount| put(pass, mount));
     }
 }
 
@@ -81,12 +79,12 @@ fn is_pseudo(mount: &Mount) -> bool {
 }
 
 /// What is kept back for root counts as used.
-fn put(pass: &mut Pass, mount: &Mount) -> Result<(), Refusal> {
+fn put(pass: &mut Pass, mount: &Mount) {
     let labels = [("mount", &mount.path[..])];
     let (size, available) = (mount.size as f64, mount.available as f64);
-    pass.put_of("system_filesystem_size_bytes", &labels, size)?;
-    pass.put_of("system_filesystem_available_bytes", &labels, available)?;
-    pass.put_of("system_filesystem_used_percent", &labels, percent(size - available, size))
+    pass.put_of("system_filesystem_size_bytes", &labels, size);
+    pass.put_of("system_filesystem_available_bytes", &labels, available);
+    pass.put_of("system_filesystem_used_percent", &labels, percent(size - available, size));
 }
 
 #[cfg(test)]

@@ -1,22 +1,20 @@
 //! Load, uptime, processes, open files and pressure.
 
-use crate::flow::Refusal;
-
 use super::Pass;
 use super::files::{Files, Readings};
 
 const MICROS_PER_SECOND: f64 = 1e6;
 
-pub(super) fn collect(files: &mut Files, pass: &mut Pass) -> Result<(), Refusal> {
-    pass.put_all(files.proc("loadavg", parse_loadavg))?;
-    pass.put_all(files.proc("sys/fs/file-nr", parse_file_nr))?;
+pub(super) fn collect(files: &mut Files, pass: &mut Pass) {
+    pass.put_all(files.proc("loadavg", parse_loadavg));
+    pass.put_all(files.proc("sys/fs/file-nr", parse_file_nr));
     if let Some(uptime) = files.proc("uptime", parse_uptime) {
-        pass.put("system_uptime_seconds", uptime)?;
+        pass.put("system_uptime_seconds", uptime);
     }
     if let Some(processes) = files.count_numbers("") {
-        pass.put("system_processes", processes as f64)?;
+        pass.put("system_processes", processes as f64);
     }
-    ["cpu", "io", "memory"].into_iter().try_for_each(|resource| collect_pressure(files, pass, resource))
+    ["cpu", "io", "memory"].into_iter().for_each(|resource| collect_pressure(files, pass, resource));
 }
 
 /// Averages, then `running/all` of the threads, then the newest process.
@@ -66,14 +64,13 @@ fn parse_pressure(text: &str) -> Option<Vec<Pressure>> {
     text.lines().map(line).collect()
 }
 
-fn collect_pressure(files: &mut Files, pass: &mut Pass, resource: &str) -> Result<(), Refusal> {
+fn collect_pressure(files: &mut Files, pass: &mut Pass, resource: &str) {
     let pressures = files.proc_if_present(&format!("pressure/{resource}"), parse_pressure);
     for Pressure { stalled, avg10_percent, seconds } in pressures.into_iter().flatten() {
         let labels = [("resource", resource), ("stalled", stalled)];
-        pass.put_of("system_pressure_avg10_percent", &labels, avg10_percent)?;
-        pass.put_of("system_pressure_seconds_total", &labels, seconds)?;
+        pass.put_of("system_pressure_avg10_percent", &labels, avg10_percent);
+        pass.put_of("system_pressure_seconds_total", &labels, seconds);
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! Memory, swap and paging: `/proc/meminfo` and `/proc/vmstat`.
 
-use crate::flow::Refusal;
-
 use super::files::{Files, Readings, Wanted, keyed};
 use super::{Pass, percent};
 
@@ -44,9 +42,9 @@ const VMSTAT: [Wanted; 7] = [
     ("oom_kill", "system_oom_kills_total", 1.0),
 ];
 
-pub(super) fn collect(files: &mut Files, pass: &mut Pass) -> Result<(), Refusal> {
-    pass.put_all(files.proc("meminfo", parse_meminfo))?;
-    pass.put_all(files.proc("vmstat", |text| keyed(text, &VMSTAT)))
+pub(super) fn collect(files: &mut Files, pass: &mut Pass) {
+    pass.put_all(files.proc("meminfo", parse_meminfo));
+    pass.put_all(files.proc("vmstat", |text| keyed(text, &VMSTAT)));
 }
 
 /// The file's numbers, and what is used: all that is not available. Kernels before 3.14 do not say what is available;

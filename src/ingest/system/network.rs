@@ -1,7 +1,5 @@
 //! Traffic by interface, sockets and what TCP and UDP count: `/proc/net`.
 
-use crate::flow::Refusal;
-
 use super::Pass;
 use super::files::{Files, Readings};
 
@@ -36,22 +34,21 @@ const SNMP: [(&str, &str, &str); 10] = [
 
 const CONNECTIONS: &str = "system_tcp_connections";
 
-pub(super) fn collect(files: &mut Files, pass: &mut Pass) -> Result<(), Refusal> {
+pub(super) fn collect(files: &mut Files, pass: &mut Pass) {
     for Interface { name, traffic } in files.proc("net/dev", parse_dev).into_iter().flatten() {
         for (metric, count) in traffic {
-            pass.put_of(metric, &[("interface", &name)], count)?;
+            pass.put_of(metric, &[("interface", &name)], count);
         }
     }
     if let Some(Snmp { established, counts }) = files.proc("net/snmp", parse_snmp) {
-        pass.put_of(CONNECTIONS, &[("state", "established")], established)?;
-        pass.put_all(Some(counts))?;
+        pass.put_of(CONNECTIONS, &[("state", "established")], established);
+        pass.put_all(Some(counts));
     }
     if let Some(sockets) = files.proc("net/sockstat", parse_sockstat) {
-        pass.put("system_sockets", sockets.used)?;
-        pass.put_of(CONNECTIONS, &[("state", "time_wait")], sockets.time_wait)?;
-        pass.put_of(CONNECTIONS, &[("state", "orphan")], sockets.orphan)?;
+        pass.put("system_sockets", sockets.used);
+        pass.put_of(CONNECTIONS, &[("state", "time_wait")], sockets.time_wait);
+        pass.put_of(CONNECTIONS, &[("state", "orphan")], sockets.orphan);
     }
-    Ok(())
 }
 
 #[derive(Debug, PartialEq)]

@@ -1,7 +1,5 @@
 //! This process: `/proc/self`.
 
-use crate::flow::Refusal;
-
 use super::cpu::TICKS_PER_SECOND;
 use super::files::{Files, Wanted, keyed};
 use super::kernel::parse_uptime;
@@ -29,42 +27,41 @@ pub(super) struct Own {
 
 impl Own {
     /// `host_ticks`: what all CPUs together spent since the pass before.
-    pub fn collect(&mut self, files: &mut Files, pass: &mut Pass, host_ticks: Option<u64>) -> Result<(), Refusal> {
+    pub fn collect(&mut self, files: &mut Files, pass: &mut Pass, host_ticks: Option<u64>) {
         if let Some(stat) = files.proc("self/stat", parse_own_stat) {
-            self.put_usage(pass, stat.user + stat.system, host_ticks)?;
-            put_stat(pass, &stat)?;
+            self.put_usage(pass, stat.user + stat.system, host_ticks);
+            put_stat(pass, &stat);
             if let Some(uptime) = files.proc("uptime", parse_uptime) {
-                pass.put("process_uptime_seconds", (uptime - stat.started as f64 / TICKS_PER_SECOND).max(0.0))?;
+                pass.put("process_uptime_seconds", (uptime - stat.started as f64 / TICKS_PER_SECOND).max(0.0));
             }
         }
-        pass.put_all(files.proc("self/status", |text| keyed(text, &STATUS)))?;
-        pass.put_all(files.proc("self/io", |text| keyed(text, &IO)))?;
+        pass.put_all(files.proc("self/status", |text| keyed(text, &STATUS)));
+        pass.put_all(files.proc("self/io", |text| keyed(text, &IO)));
         if let Some(open) = files.count_numbers("self/fd") {
             // One of them lists the folder.
-            pass.put("process_open_fds", open.saturating_sub(1) as f64)?;
+            pass.put("process_open_fds", open.saturating_sub(1) as f64);
         }
         if let Some(limit) = files.proc("self/limits", parse_open_files_limit).filter(|limit| limit.is_finite()) {
-            pass.put("process_max_fds", limit)?;
+            pass.put("process_max_fds", limit);
         }
-        Ok(())
     }
 
     /// Percent of all CPUs together.
-    fn put_usage(&mut self, pass: &mut Pass, ticks: u64, host_ticks: Option<u64>) -> Result<(), Refusal> {
+    fn put_usage(&mut self, pass: &mut Pass, ticks: u64, host_ticks: Option<u64>) {
         let before = self.before.replace(ticks);
-        let Some((before, host)) = before.zip(host_ticks.filter(|&host| host > 0)) else { return Ok(()) };
-        pass.put("process_cpu_usage_percent", percent(ticks.saturating_sub(before) as f64, host as f64))
+        let Some((before, host)) = before.zip(host_ticks.filter(|&host| host > 0)) else { return };
+        pass.put("process_cpu_usage_percent", percent(ticks.saturating_sub(before) as f64, host as f64));
     }
 }
 
-fn put_stat(pass: &mut Pass, stat: &OwnStat) -> Result<(), Refusal> {
+fn put_stat(pass: &mut Pass, stat: &OwnStat) {
     let seconds = |ticks: u64| ticks as f64 / TICKS_PER_SECOND;
-    pass.put("process_cpu_seconds_total", seconds(stat.user + stat.system))?;
-    pass.put("process_cpu_user_seconds_total", seconds(stat.user))?;
-    pass.put("process_cpu_system_seconds_total", seconds(stat.system))?;
-    pass.put("process_threads", stat.threads as f64)?;
-    pass.put("process_page_faults_total", (stat.minor_faults + stat.major_faults) as f64)?;
-    pass.put("process_page_faults_major_total", stat.major_faults as f64)
+    pass.put("process_cpu_seconds_total", seconds(stat.user + stat.system));
+    pass.put("process_cpu_user_seconds_total", seconds(stat.user));
+    pass.put("process_cpu_system_seconds_total", seconds(stat.system));
+    pass.put("process_threads", stat.threads as f64);
+    pass.put("process_page_faults_total", (stat.minor_faults + stat.major_faults) as f64);
+    pass.put("process_page_faults_major_total", stat.major_faults as f64);
 }
 
 /// `/proc/self/stat`. Times in ticks; `started` counts from boot.

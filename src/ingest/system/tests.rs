@@ -7,8 +7,8 @@ use std::time::Duration;
 use hashbrown::HashMap;
 
 use super::*;
-use crate::ingest::gather::TimeBounds;
 use crate::ingest::gather::testing::Recorder;
+use crate::ingest::gather::{Gather, TimeBounds};
 
 const NOW: Timestamp = Timestamp::from_millis(1_769_860_800_000);
 
@@ -16,7 +16,7 @@ const NOW: Timestamp = Timestamp::from_millis(1_769_860_800_000);
 fn pass(collector: &mut SystemCollector) -> HashMap<String, f64> {
     let recorder = Recorder::default();
     let mut gather = Gather::new(&recorder, TimeBounds::new(NOW, Duration::ZERO, None));
-    collector.collect(NOW, &mut gather).unwrap();
+    collector.collect().gather(NOW, &[], &mut gather).unwrap();
     gather.flush().unwrap();
     assert_eq!(gather.faults.first, []);
     let all = recorder.samples();

@@ -16,10 +16,10 @@ use std::sync::Arc;
 use crate::model::SeriesDef;
 use crate::world::{Disk, FileAppend};
 
-pub(super) use payload::{Frame, encode_samples};
+pub(super) use payload::{Frame, encode_batch};
 pub(super) use reader::{Fault, Harm, WalReader};
 
-const MAGIC: &[u8; 8] = b"PLWAL\0\0\x02";
+const MAGIC: &[u8; 8] = b"PLWAL\0\0\x03";
 
 /// A log file being written.
 pub(super) struct WalWriter {
@@ -74,8 +74,8 @@ impl WalWriter {
     }
 
     /// Appends one frame: the new definitions and an encoded batch.
-    pub fn append(&mut self, new: &NewSeries<'_>, samples: &[u8]) -> io::Result<()> {
-        let frame = frame::framed(self.sequence, |payload| payload::encode(new, samples, payload))?;
+    pub fn append(&mut self, new: &NewSeries<'_>, batch: &[u8]) -> io::Result<()> {
+        let frame = frame::framed(self.sequence, |payload| payload::encode(new, batch, payload))?;
         self.file.append(&frame)?;
         self.len += frame.len() as u64;
         self.sequence += 1;

@@ -1,7 +1,15 @@
-//! Payloads of frames: definitions and samples as bytes, and back.
+//! Payloads of frames: definitions, samples and rows as bytes, and back.
+
+use std::io::Cursor;
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::UInt32Type;
+use arrow::error::ArrowError;
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
 
 use super::NewSeries;
-use crate::model::{Batch, SeriesDef};
+use crate::model::{Batch, Rows, SeriesDef, Table};
 use crate::store::varint;
 
 const FLOAT: u8 = 1;
@@ -16,16 +24,16 @@ pub(in crate::store) struct Frame {
     pub batch: Batch,
 }
 
-pub(super) fn encode(new: &NewSeries<'_>, samples: &[u8], out: &mut Vec<u8>) {
-    out.reserve(16 + samples.len() + new.defs.len() * 256);
+pub(super) fn encode(new: &NewSeries<'_>, batch: &[u8], out: &mut Vec<u8>) {
+    out.reserve(16 + batch.len() + new.defs.len() * 256);
     varint::put(out, new.first as u64);
     varint::put(out, new.defs.len() as u64);
     new.defs.iter().for_each(|def| def.encode(out));
-    out.extend_from_slice(samples);
+    out.extend_from_slice(batch);
 }
 
-/// The samples part of a frame's payload.
-pub(in crate::store) fn encode_samples(batch: &Batch) -> Vec<u8> {
+/// The part of a frame's payload that a batch makes: samples, then rows.
+pub(in crate::store) fn encode_batch(batch: &Batch) -> Vec<u8> {
     let mut out = Vec::with_capacity(10 + batch.len() * 6);
     varint::put(&mut out, batch.len() as u64);
     let mut before = 0;
@@ -41,7 +49,48 @@ pub(in crate::store) fn encode_samples(batch: &Batch) -> Vec<u8> {
     for &value in &batch.values {
         put_value(&mut out, value);
     }
+    varint::put(&mut out, batch.rows.len() as u64);
+    for rows in &batch.rows {
+        let name = rows.table.name().as_bytes();
+        let stream = stream(&rows.batch).expect("rows of numbers and bytes, in memory");
+        for part in [name, &stream] {
+            varint::put(&mut out, part.len() as u64);
+            out.extend_from_slice(part);
+        }
+    }
     out
+}
+
+fn stream(rows: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
+    let mut writer = StreamWriter::try_new(Vec::new(), &rows.schema())?;
+    writer.write(rows)?;
+    writer.into_inner()
+}
+
+fn rows(bytes: &mut &[u8]) -> Option<Rows> {
+    let table = Table::of_name(std::str::from_utf8(part(bytes)?).ok()?)?;
+    let mut batches = StreamReader::try_new(Cursor::new(part(bytes)?), None).ok()?;
+    let batch = batches.next()?.ok()?;
+    (batch.schema() == table.schema()).then_some(Rows { table, batch })
+}
+
+fn part<'b>(bytes: &mut &'b [u8]) -> Option<&'b [u8]> {
+    let len = usize::try_from(varint::take(bytes)?).ok()?;
+    let (part, rest) = bytes.split_at_checked(len)?;
+    *bytes = rest;
+    Some(part)
+}
+
+impl Frame {
+    /// One more than the highest number of a series in it.
+    pub fn series_end(&self) -> usize {
+        let of_rows = self.batch.rows.iter().filter_map(|rows| {
+            let series = rows.batch.column(0).as_primitive_opt::<UInt32Type>()?;
+            series.iter().flatten().max()
+        });
+        let highest = self.batch.series.iter().copied().chain(of_rows).max();
+        highest.map_or(0, |id| id as usize + 1)
+    }
 }
 
 fn put_value(out: &mut Vec<u8>, value: f64) {
@@ -83,5 +132,7 @@ pub(super) fn decode(mut payload: &[u8]) -> Option<Frame> {
     for _ in 0..count {
         batch.values.push(value(bytes)?);
     }
+    let count = varint::take(bytes)?;
+    batch.rows = (0..count).map(|_| rows(bytes)).collect::<Option<_>>()?;
     bytes.is_empty().then_some(Frame { first_def, defs, batch })
 }

@@ -22,7 +22,7 @@ fn written(batches: &[Batch]) -> SimDisk {
     let mut wal = WalWriter::create(&disk, Path::new("/wal"), 3, 40).unwrap();
     let def = [SeriesDef::new("m", Labels::new([("a", "b")]))];
     for batch in batches {
-        wal.append(&NewSeries { first: 5, defs: &def }, &encode_samples(batch)).unwrap();
+        wal.append(&NewSeries { first: 5, defs: &def }, &encode_batch(batch)).unwrap();
     }
     disk
 }

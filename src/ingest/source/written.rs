@@ -1,0 +1,136 @@
+//! A source as it is written in the settings: `[[sources]]`.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::{Planned, Priority, SourceSpec};
+use crate::ingest::system::{SystemSource, SystemSpec};
+use crate::world::World;
+
+/// One `[[sources]]`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WrittenSource {
+    /// Unique: names it in budgets, tables and metrics.
+    pub id: String,
+    /// For people; the id without it.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// `critical`, `high`, `medium` or `low`; without it as its kind usually is.
+    #[serde(default)]
+    pub priority: Option<Priority>,
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// How often it is asked; without it as its kind usually is.
+    #[serde(default, with = "humantime_serde")]
+    pub interval: Option<Duration>,
+    /// How long an answer may take, shorter than `interval`; without it half of that, at most ten seconds.
+    #[serde(default, with = "humantime_serde")]
+    pub timeout: Option<Duration>,
+    /// Labels for all its series that have not the label already.
+    #[serde(default)]
+    pub labels: std::collections::BTreeMap<String, String>,
+    /// What it asks: `from.system = {}`.
+    pub from: From,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The kinds of sources.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum From {
+    System(SystemSpec),
+}
+
+/// Shortest interval of a source.
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
+
+impl From {
+    /// What it is called in settings, tables and metrics.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            From::System(_) => "system",
+        }
+    }
+
+    /// Priority and interval of its kind.
+    const fn usual(&self) -> (Priority, Duration) {
+        match self {
+            From::System(_) => (Priority::Critical, Duration::from_secs(30)),
+        }
+    }
+
+    /// What is wrong with its values: the key, and what to write.
+    fn fault(&self) -> Option<(&'static str, String)> {
+        match self {
+            From::System(_) => None,
+        }
+    }
+
+    /// The sources it makes, one for each place it asks.
+    fn plan(&self, spec: &SourceSpec, _world: &World) -> Vec<Planned> {
+        let one = |source| vec![Planned { spec: spec.clone(), source }];
+        match self {
+            From::System(_) => one(Box::<SystemSource>::default()),
+        }
+    }
+}
+
+impl WrittenSource {
+    /// One that asks as its kind usually is asked.
+    pub fn new(id: &str, from: From) -> Self {
+        WrittenSource {
+            id: id.to_owned(),
+            name: None,
+            priority: None,
+            enabled: true,
+            interval: None,
+            timeout: None,
+            labels: std::collections::BTreeMap::new(),
+            from,
+        }
+    }
+
+    /// What every source has.
+    pub fn spec(&self) -> SourceSpec {
+        let (priority, interval) = self.from.usual();
+        let interval = self.interval.unwrap_or(interval);
+        SourceSpec {
+            id: self.id.clone(),
+            name: self.name.clone().unwrap_or_else(|| self.id.clone()),
+            kind: self.from.kind(),
+            priority: self.priority.unwrap_or(priority),
+            enabled: self.enabled,
+            interval,
+            timeout: self.timeout.unwrap_or_else(|| SourceSpec::usual_timeout(interval)),
+            labels: self.labels.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+        }
+    }
+
+    /// All that is wrong with it: the key, and what to write.
+    pub fn faults(&self) -> Vec<(&'static str, String)> {
+        let spec = self.spec();
+        let mut faults = Vec::new();
+        if self.id.trim().is_empty() {
+            faults.push(("id", "write a name that is its own, as in id = \"db\"".to_owned()));
+        }
+        if spec.interval < INTERVAL_MIN {
+            faults.push(("interval", "write at least 100ms, as in interval = \"30s\"".to_owned()));
+        }
+        if spec.timeout >= spec.interval || spec.timeout.is_zero() {
+            let interval = humantime::format_duration(spec.interval);
+            faults.push(("timeout", format!("write one shorter than the interval of {interval}")));
+        }
+        faults.extend(self.from.fault());
+        faults
+    }
+
+    /// The sources it makes.
+    pub fn plan(&self, world: &World) -> Vec<Planned> {
+        self.from.plan(&self.spec(), world)
+    }
+}
