@@ -3,6 +3,7 @@
 mod csv;
 mod csv_records;
 mod csv_time;
+mod distribution;
 mod format;
 mod gather;
 mod known;
@@ -14,6 +15,7 @@ mod source;
 mod system;
 
 pub use csv::{CsvMapping, read_csv};
+pub use distribution::{Bucket, Distribution, Exponential};
 pub use format::{Compression, Format, ReadError, UnknownFormat};
 pub use gather::{About, Fault, Faults, Gather, TimeBounds};
 pub use known::Known;

@@ -95,6 +95,21 @@ impl Sketch {
         }
     }
 
+    /// Counts a value `count` times.
+    pub fn add_many(&mut self, value: f64, count: u64) {
+        if value.is_nan() || count == 0 {
+            return;
+        }
+        let key = key_of(value);
+        match self.bins.binary_search_by_key(&key, |bin| bin.key()) {
+            Ok(at) => self.bins[at] = self.bins[at].plus(count),
+            Err(at) => {
+                self.bins.insert(at, Bin::new(key, count));
+                self.collapse();
+            }
+        }
+    }
+
     fn add_elsewhere(&mut self, key: i32) {
         let place = self.bins.binary_search_by_key(&key, |bin| bin.key());
         let (Ok(at) | Err(at)) = place;
@@ -294,6 +309,16 @@ mod tests {
             }
             size *= 1.000_7 + size.fract() * 1e-4;
         }
+    }
+
+    #[test]
+    fn many_at_once_are_as_many_one_by_one() {
+        let mut at_once = Sketch::new();
+        at_once.add_many(7.0, 3);
+        at_once.add_many(-0.5, 2);
+        at_once.add_many(7.0, 1);
+        at_once.add_many(1.0, 0);
+        assert_eq!(at_once, sketch_of(&[7.0, -0.5, 7.0, 7.0, -0.5, 7.0]));
     }
 
     #[test]
