@@ -182,11 +182,13 @@ pub struct CollectSettings {
     /// How often.
     #[serde(with = "humantime_serde")]
     pub system_interval: Duration,
+    /// Whether sources may run commands (`from.exec`).
+    pub exec: bool,
 }
 
 impl Default for CollectSettings {
     fn default() -> Self {
-        CollectSettings { system: true, system_interval: Duration::from_secs(30) }
+        CollectSettings { system: true, system_interval: Duration::from_secs(30), exec: false }
     }
 }
 
@@ -323,6 +325,10 @@ impl Settings {
             let built_in = self.collect.system.then_some("system").into_iter();
             if others.chain(built_in).any(|id| id == source.id) {
                 fault("id", "another source has it: choose one of its own".to_owned());
+            }
+            if source.enabled && !self.collect.exec && matches!(source.from, Asked::Exec(_)) {
+                let told = "commands are run only where that is allowed: write exec = true under [collect], or enabled = false here";
+                fault("exec", told.to_owned());
             }
             source.faults().into_iter().for_each(|(key, told)| fault(key, told));
         }

@@ -5,6 +5,7 @@
 //! resolve → connect → tls → processing (until the first byte of the answer) → transfer      summed over redirects
 //! ```
 
+mod auth;
 mod certificate;
 mod tls;
 
@@ -29,6 +30,7 @@ use url::{Host, Url};
 use super::SourceError;
 use crate::world::World;
 
+pub use auth::{BasicAuth, Credentials};
 pub use certificate::Certificate;
 pub use hyper::{Method, Version};
 pub use tls::TlsSpec;
@@ -234,7 +236,7 @@ impl<'r> Trip<'r> {
         let mut leg = Leg::first(self.request)?;
         let mut redirected = 0;
         loop {
-            self.asked = format!("{} {}", leg.method, without_password(&leg.url));
+            self.asked = format!("{} {}", leg.method, shown(&leg.url));
             let (answer, driver) = self.ask(&leg).await?;
             match leg.next(&answer)? {
                 Some(next) if redirected < self.request.redirects => {
@@ -302,7 +304,7 @@ impl<'r> Trip<'r> {
             phases: self.phases,
             version: head.version,
             certificate: self.certificate.take(),
-            url: without_password(&leg.url),
+            url: shown(&leg.url),
             redirected,
         })
     }
@@ -407,7 +409,7 @@ pub fn basic(user: &str, password: &str) -> String {
 }
 
 /// An address as it may be shown.
-fn without_password(url: &Url) -> String {
+pub(super) fn shown(url: &Url) -> String {
     let mut shown = url.clone();
     // An address with a host takes both.
     let _ = shown.set_password(None);

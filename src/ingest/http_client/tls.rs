@@ -37,6 +37,18 @@ pub struct TlsSpec {
     pub insecure_skip_verify: bool,
 }
 
+impl TlsSpec {
+    /// What is wrong with it: the key, and what to write.
+    pub fn fault(&self) -> Option<(&'static str, String)> {
+        let told = "write cert_file and key_file, or neither".to_owned();
+        match (&self.cert_file, &self.key_file) {
+            (Some(_), None) => Some(("cert_file", told)),
+            (None, Some(_)) => Some(("key_file", told)),
+            _ => None,
+        }
+    }
+}
+
 /// How a handshake ended.
 pub(super) struct Shaken {
     pub stream: Result<TlsStream<TcpStream>, String>,
