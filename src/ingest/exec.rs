@@ -200,7 +200,7 @@ mod tests {
             (&["sh", "-c", "echo 'a 1'; echo '!'"], "1 lines of its output are not taken; the first: line 2"),
             (
                 &["sh", "-c", "yes | head -c 5000"],
-                "it printed more than 1.0 KB: have it print less, or raise output_max",
+                "it printed more than 1.0 kB: have it print less, or raise output_max",
             ),
             (&["/no/such/program"], "command `/no/such/program`: it cannot be started"),
             (&["sh", "-c", "kill -9 $$"], "it was ended by signal 9"),

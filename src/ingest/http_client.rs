@@ -7,6 +7,8 @@
 
 mod auth;
 mod certificate;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 use std::fmt;

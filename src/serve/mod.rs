@@ -4,6 +4,7 @@ mod about;
 mod body;
 mod error;
 mod ops;
+mod own;
 mod server;
 mod sql;
 mod state;

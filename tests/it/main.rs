@@ -17,4 +17,5 @@ mod memory;
 mod ops;
 mod series;
 mod sim;
+mod sources;
 mod support;
