@@ -5,6 +5,7 @@ mod body;
 mod error;
 mod ops;
 mod own;
+mod requests;
 mod server;
 mod sql;
 mod state;

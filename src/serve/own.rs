@@ -20,6 +20,7 @@ pub(super) fn own_metrics(app: &App) -> Vec<OwnMetric> {
     all.extend(of_sources(&app.sources.stats()));
     all.extend(of_stages(&(app.stages)()));
     all.extend(of_collectors(&collectors, app));
+    all.extend(app.requests.own_metrics((app.now)()));
     all.extend(on_the_whole(&collectors, app));
     all
 }

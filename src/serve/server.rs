@@ -6,12 +6,14 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, StatusCode, Uri};
+use axum::middleware::from_fn_with_state;
 use axum::routing::{any, get, post};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use super::error::ApiError;
 use super::own::own_metrics;
+use super::requests::{self, Requests};
 use super::state::{App, Limits, LineCaches, Meters, mib};
 use super::{about, ops, sql, write};
 use crate::flow::{Sources, StageStats};
@@ -51,6 +53,7 @@ impl Server {
             stages: parts.stages,
             collectors: parts.collectors,
             meters: Meters::default(),
+            requests: Requests::default(),
             lines: LineCaches::within(known),
             known: Arc::new(Known::within(known)),
             room: Arc::new(Semaphore::new(room_mib as usize)),
@@ -78,6 +81,7 @@ impl Server {
             .method_not_allowed_fallback(wrong_method)
             // Handlers bound bodies themselves, after decompression.
             .layer(DefaultBodyLimit::disable())
+            .layer(from_fn_with_state(app.clone(), requests::count))
             .with_state(app);
         Ok(Server { listener, router, own })
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+use super::requests::Requests;
 use crate::flow::{Sources, StageStats};
 use crate::ingest::line_protocol::LineCache;
 use crate::ingest::{CollectorStats, Known};
@@ -51,6 +52,7 @@ pub(super) struct App {
     pub stages: Arc<dyn Fn() -> Vec<StageStats> + Send + Sync>,
     pub collectors: Arc<dyn Fn() -> Vec<CollectorStats> + Send + Sync>,
     pub meters: Meters,
+    pub requests: Requests,
     pub lines: LineCaches,
     /// Series of the other formats.
     pub known: Arc<Known>,

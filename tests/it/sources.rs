@@ -276,6 +276,8 @@ fn the_programs_own_metrics_are_history() {
     assert!(value(&server, "plimsoll_coordinator_source_metrics_total", "priority = 'low'") > 10.0);
     let about = row(&server, "SELECT kind, unit FROM system.metrics WHERE metric = 'plimsoll_head_bytes'");
     assert_eq!(about, serde_json::json!({"kind": "gauge", "unit": "bytes"}));
+    let counted = "endpoint = '/write' AND method = 'POST'";
+    assert_eq!(value(&server, "plimsoll_optimized_response_time_seconds_count", counted), 1.0);
     let names = |text: &str| -> Vec<String> {
         let lines = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
         lines.map(str::to_owned).collect()

@@ -105,7 +105,7 @@ fn redirects_are_followed_and_what_proves_who_asks_stays_with_its_host() {
         "/file" => plain("302 Found", "location: file:///etc/passwd\r\n", b""),
         // `me:secret` in base64, and the header that was written.
         "/end?x" if request.contains("Basic bWU6c2VjcmV0") && request.contains("x-token: t") => {
-            plain("200 OK", "", request[..4].as_bytes())
+            plain("200 OK", "", &request.as_bytes()[..4])
         }
         path => panic!("{path}: {request}"),
     });
