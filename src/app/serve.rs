@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::collect::planned;
+use super::collect::{own_source, planned};
 use super::global::Global;
 use super::node::{Node, settings};
 use crate::serve::{Limits, Server, ServerParts};
@@ -42,10 +42,12 @@ pub(super) fn run(mut node: Node, listen: &str) -> anyhow::Result<()> {
         limits,
         now: Arc::new(move || clock.now()),
         stages: Arc::new(move || told.stats()),
+        collectors: node.collectors.teller(),
     };
     runtime.block_on(async {
         let server = Server::bind(listen, parts).await.with_context(|| format!("cannot listen on {listen}"))?;
-        let sources = planned(&node.settings, &node.world);
+        let mut sources = planned(&node.settings, &node.world);
+        sources.extend(own_source(&node.settings, server.own()));
         node.collectors.start(sources, &node.world, &*node.doors, future);
         // Before the address is told: whoever reads it may tell the server to stop.
         let told_to_stop = told_to_stop()?;

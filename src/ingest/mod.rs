@@ -4,23 +4,32 @@ mod csv;
 mod csv_records;
 mod csv_time;
 mod distribution;
+mod exec;
 mod format;
 mod gather;
+pub mod http_client;
+mod json;
 mod known;
 pub mod line_protocol;
 mod ndjson;
+mod own;
 mod performance_json;
+mod probe;
 mod prometheus_text;
 mod source;
 mod system;
 
 pub use csv::{CsvMapping, read_csv};
 pub use distribution::{Bucket, Distribution, Exponential};
+pub use exec::{ExecFormat, ExecSource, ExecSpec};
 pub use format::{Compression, Format, ReadError, UnknownFormat};
 pub use gather::{About, Fault, Faults, Gather, TimeBounds};
+pub use json::{JsonMetric, JsonSource, JsonSpec, LabelPlace, Place};
 pub use known::Known;
 pub use ndjson::read_ndjson;
+pub use own::{OwnMetric, OwnRow, OwnSource, TellOwn, own_text};
 pub use performance_json::read_performance;
+pub use probe::{Expression, HttpSource, HttpSpec, StatusRange};
 pub use prometheus_text::read_prometheus;
 pub use source::{
     CollectorStats, Collectors, From, Health, Planned, Priority, Readings, Source, SourceError, SourceSpec,

@@ -4,6 +4,8 @@ mod about;
 mod body;
 mod error;
 mod ops;
+mod own;
+mod requests;
 mod server;
 mod sql;
 mod state;

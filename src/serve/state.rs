@@ -10,9 +10,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::ApiError;
 
+use super::requests::Requests;
 use crate::flow::{Sources, StageStats};
-use crate::ingest::Known;
 use crate::ingest::line_protocol::LineCache;
+use crate::ingest::{CollectorStats, Known};
 use crate::model::{Retention, Timestamp};
 use crate::query::{Engine, MemoryShare};
 
@@ -54,7 +55,9 @@ pub(super) struct App {
     pub limits: Limits,
     pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     pub stages: Arc<dyn Fn() -> Vec<StageStats> + Send + Sync>,
+    pub collectors: Arc<dyn Fn() -> Vec<CollectorStats> + Send + Sync>,
     pub meters: Meters,
+    pub requests: Requests,
     pub lines: LineCaches,
     /// Series of the other formats.
     pub known: Arc<Known>,

@@ -18,4 +18,5 @@ mod ops;
 mod overload;
 mod series;
 mod sim;
+mod sources;
 mod support;

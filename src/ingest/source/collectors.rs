@@ -72,6 +72,8 @@ pub struct CollectorStats {
     /// Samples refused: beyond a budget, or of values or times that are not taken.
     pub refused: u64,
     pub last_pass: Option<Timestamp>,
+    /// The last pass that went well.
+    pub last_success: Option<Timestamp>,
     /// How long the last pass took.
     pub took: Duration,
     pub last_error: Option<String>,
@@ -90,6 +92,7 @@ impl CollectorStats {
             samples: 0,
             refused: 0,
             last_pass: None,
+            last_success: None,
             took: Duration::ZERO,
             last_error: None,
             next_pass: None,
@@ -245,6 +248,7 @@ impl Asking {
             (told.last_pass, told.took) = (Some(now), took);
             told.samples += samples;
             told.refused += refused;
+            told.last_success = if failed.is_none() { Some(now) } else { told.last_success };
             told.note(failed);
             wait = told.wait();
             if told.health == Health::Failing && was != Health::Failing {

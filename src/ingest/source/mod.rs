@@ -1,5 +1,6 @@
 //! Sources that are asked at an interval: what one is, what every one has, and who asks them.
 
+mod caught;
 mod collectors;
 mod readings;
 mod spec;
@@ -9,6 +10,7 @@ use async_trait::async_trait;
 
 use crate::model::Timestamp;
 
+pub(super) use caught::readings_of;
 pub use collectors::{CollectorStats, Collectors, Health, Planned};
 pub use readings::Readings;
 pub use spec::{Priority, SourceSpec};

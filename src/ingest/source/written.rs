@@ -5,6 +5,9 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{Planned, Priority, SourceSpec};
+use crate::ingest::exec::{ExecSource, ExecSpec};
+use crate::ingest::json::{JsonSource, JsonSpec};
+use crate::ingest::probe::{HttpSource, HttpSpec};
 use crate::ingest::system::{SystemSource, SystemSpec};
 use crate::world::World;
 
@@ -44,6 +47,9 @@ fn yes() -> bool {
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum From {
     System(SystemSpec),
+    Http(HttpSpec),
+    Json(JsonSpec),
+    Exec(ExecSpec),
 }
 
 /// Shortest interval of a source.
@@ -54,6 +60,9 @@ impl From {
     pub const fn kind(&self) -> &'static str {
         match self {
             From::System(_) => "system",
+            From::Http(_) => "http",
+            From::Json(_) => "json",
+            From::Exec(_) => "exec",
         }
     }
 
@@ -61,6 +70,8 @@ impl From {
     const fn usual(&self) -> (Priority, Duration) {
         match self {
             From::System(_) => (Priority::Critical, Duration::from_secs(30)),
+            From::Http(_) => (Priority::Medium, Duration::from_secs(30)),
+            From::Json(_) | From::Exec(_) => (Priority::Medium, Duration::from_secs(60)),
         }
     }
 
@@ -68,16 +79,33 @@ impl From {
     fn fault(&self) -> Option<(&'static str, String)> {
         match self {
             From::System(_) => None,
+            From::Http(spec) => spec.fault(),
+            From::Json(spec) => spec.fault(),
+            From::Exec(spec) => spec.fault(),
         }
     }
 
     /// The sources it makes, one for each place it asks.
-    fn plan(&self, spec: &SourceSpec, _world: &World) -> Vec<Planned> {
+    fn plan(&self, spec: &SourceSpec, world: &World) -> Vec<Planned> {
         let one = |source| vec![Planned { spec: spec.clone(), source }];
         match self {
             From::System(_) => one(Box::<SystemSource>::default()),
+            From::Http(http) => probes(http, spec, world),
+            From::Json(json) => one(Box::new(JsonSource::new(json, &spec.id, world))),
+            From::Exec(exec) => one(Box::new(ExecSource::new(exec, &spec.id))),
         }
     }
+}
+
+/// A source for each address, so that one that is down is no trouble of the others.
+fn probes(http: &HttpSpec, spec: &SourceSpec, world: &World) -> Vec<Planned> {
+    let targets = http.targets();
+    let planned = |target: &&str| {
+        let source = Box::new(HttpSource::new(http, target, spec.timeout, world));
+        let id = if targets.len() == 1 { spec.id.clone() } else { format!("{}/{target}", spec.id) };
+        Planned { spec: SourceSpec { id, ..spec.clone() }, source }
+    };
+    targets.iter().map(planned).collect()
 }
 
 impl WrittenSource {
