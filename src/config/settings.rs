@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::faults::{ConfigFault, ConfigFaults, line_around, line_of, parse};
 use super::memory::{MemoryPlan, size};
-use crate::ingest::{From as Asked, SystemSpec, WrittenSource};
+use crate::ingest::{From as Asked, ListenSpec, SystemSpec, WrittenSource};
 use crate::model::{Keep, MetricRule, Pattern, Retention, Table};
 use crate::stages::BudgetSpec;
 use crate::store::{StoreSpec, Sync};
@@ -24,6 +24,7 @@ pub struct Settings {
     pub memory: ByteSize,
     pub store: StoreSettings,
     pub ingest: IngestSettings,
+    pub listen: ListenSpec,
     pub collect: CollectSettings,
     /// `[[sources]]`, one for each that is asked at an interval.
     pub sources: Vec<WrittenSource>,
@@ -37,6 +38,7 @@ impl Default for Settings {
             memory: ByteSize::mib(512),
             store: StoreSettings::default(),
             ingest: IngestSettings::default(),
+            listen: ListenSpec::default(),
             collect: CollectSettings::default(),
             sources: Vec::new(),
             query: QuerySettings::default(),
@@ -278,6 +280,7 @@ impl Settings {
             "system_interval",
             "write at least 100ms, as in system_interval = \"30s\"",
         );
+        self.listen.faults().into_iter().for_each(|(key, remedy)| check(false, key, remedy));
         faults.extend(self.faults_of_rules(file, text));
         faults.extend(self.faults_of_sources(file, text));
         faults

@@ -1,22 +1,31 @@
 //! Sources: protocols, file formats and collectors, one file each. All end in a [`Gather`].
 
+mod collectd;
 mod csv;
 mod csv_records;
 mod csv_time;
 mod format;
 mod gather;
+mod graphite;
 mod known;
+mod labelled;
 pub mod line_protocol;
+mod listen;
+mod names;
 mod ndjson;
 mod performance_json;
 mod prometheus_text;
 mod source;
+mod statsd;
 mod system;
 
+pub use collectd::read_collectd;
 pub use csv::{CsvMapping, read_csv};
 pub use format::{Compression, Format, ReadError, UnknownFormat};
 pub use gather::{About, Fault, Faults, Gather, TimeBounds};
 pub use known::Known;
+pub use labelled::{Labelled, Nowhere};
+pub use listen::{ListenError, ListenSpec, ListenerStats, Listeners, Taken, TransportStats};
 pub use ndjson::read_ndjson;
 pub use performance_json::read_performance;
 pub use prometheus_text::read_prometheus;

@@ -6,23 +6,31 @@ use std::sync::atomic::Ordering;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use super::state::App;
+use super::{influx, listeners};
 
-pub(super) async fn health(State(app): State<Arc<App>>) -> Response {
-    match app.engine.closed() {
-        None => {
-            let degraded = app.engine.degraded();
-            let told = if degraded.is_empty() {
-                json!({"status": "healthy"})
-            } else {
-                json!({"status": "degraded", "reasons": degraded})
-            };
-            Json(told).into_response()
-        }
+pub(super) async fn health(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    told(&app, &headers, influx::health)
+}
+
+pub(super) async fn ready(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    told(&app, &headers, influx::ready)
+}
+
+/// How the store is; to clients of InfluxDB in their words.
+fn told(app: &App, headers: &HeaderMap, to_influx: fn(bool, &str) -> Response) -> Response {
+    let (closed, degraded) = (app.engine.closed(), app.engine.degraded());
+    if influx::is_client(headers) {
+        let message = closed.clone().unwrap_or_else(|| degraded.join("; "));
+        return to_influx(closed.is_none(), if message.is_empty() { "ready for writes" } else { &message });
+    }
+    match closed {
+        None if degraded.is_empty() => Json(json!({"status": "healthy"})).into_response(),
+        None => Json(json!({"status": "degraded", "reasons": degraded})).into_response(),
         Some(reason) => {
             let told = json!({"status": "unhealthy", "store": reason});
             (StatusCode::SERVICE_UNAVAILABLE, Json(told)).into_response()
@@ -90,5 +98,6 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     metric("stage_busy_seconds_total", "counter", "Time a stage worked.", &of_stage(|stage| stage.busy_seconds));
     metric("stage_queued_batches", "gauge", "Events that wait before a stage.", &of_stage(|stage| stage.queued as f64));
     metric("stage_failed", "gauge", "1 for a stage that failed.", &of_stage(|stage| f64::from(u8::from(stage.failed))));
+    listeners::exposition(&(app.listeners)(), &mut text);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }

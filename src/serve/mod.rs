@@ -3,10 +3,14 @@
 mod about;
 mod body;
 mod error;
+mod influx;
+mod listeners;
 mod ops;
+mod push;
 mod server;
 mod sql;
 mod state;
+mod text;
 mod write;
 
 pub use server::{Server, ServerParts};

@@ -12,9 +12,9 @@ use tokio::sync::Semaphore;
 
 use super::error::ApiError;
 use super::state::{App, Limits, LineCaches, Meters, mib};
-use super::{about, ops, sql, write};
+use super::{about, influx, ops, push, sql, write};
 use crate::flow::{Sources, StageStats};
-use crate::ingest::Known;
+use crate::ingest::{Known, ListenerStats};
 use crate::model::Timestamp;
 use crate::query::Engine;
 
@@ -27,6 +27,8 @@ pub struct ServerParts {
     pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     /// What the stages did so far.
     pub stages: Arc<dyn Fn() -> Vec<StageStats> + Send + Sync>,
+    /// What the listeners did so far.
+    pub listeners: Arc<dyn Fn() -> Vec<ListenerStats> + Send + Sync>,
 }
 
 /// Listens from [`Server::bind`] on.
@@ -45,6 +47,7 @@ impl Server {
             limits: parts.limits,
             now: parts.now,
             stages: parts.stages,
+            listeners: parts.listeners,
             meters: Meters::default(),
             lines: LineCaches::within(known),
             known: Arc::new(Known::within(known)),
@@ -55,17 +58,22 @@ impl Server {
         app.engine.tell_memory_of(Arc::new(move || told.upgrade().map_or_else(Vec::new, |app| app.memory_shares())));
         let router = Router::new()
             .route("/write", post(write::lines))
-            .route("/api/v2/write", post(write::lines))
-            .route("/api/v3/write_lp", post(write::lines))
+            .route("/api/v2/write", post(write::lines_v2))
+            .route("/api/v3/write_lp", post(write::lines_v3))
+            .route("/ping", get(influx::ping))
+            .route("/query", get(influx::query).post(influx::query))
             .route("/api/performance", post(write::performance))
             .route("/api/v1/events", post(write::performance))
             .route("/api/v1/sql", any(sql::sql))
             .route("/api/v1/stats", get(about::stats))
             .route("/api/v1/verify", get(ops::verify))
             .route("/api/v1/snapshot", post(ops::snapshot))
+            .route("/api/v1/import/prometheus", post(push::import))
+            .route("/metrics/{*grouping}", post(push::gateway).put(push::gateway))
+            .route("/collectd", post(push::collectd))
             .route("/metrics", get(about::metrics))
             .route("/health", get(about::health))
-            .route("/ready", get(about::health))
+            .route("/ready", get(about::ready))
             .fallback(unknown)
             .method_not_allowed_fallback(wrong_method)
             // Handlers bound bodies themselves, after decompression.
@@ -94,6 +102,6 @@ async fn wrong_method(method: Method, uri: Uri) -> ApiError {
 }
 
 async fn unknown(uri: Uri) -> ApiError {
-    let paths = "/write, /api/v2/write, /api/v3/write_lp, /api/performance, /api/v1/events, /api/v1/sql, /api/v1/stats, /api/v1/verify, /api/v1/snapshot, /metrics, /health, /ready";
+    let paths = "/write, /api/v2/write, /api/v3/write_lp, /ping, /query, /api/v1/import/prometheus, /metrics/job/NAME, /collectd, /api/performance, /api/v1/events, /api/v1/sql, /api/v1/stats, /api/v1/verify, /api/v1/snapshot, /metrics, /health, /ready";
     ApiError::new(StatusCode::NOT_FOUND, format!("there is nothing at {}: there are {paths}", uri.path()))
 }

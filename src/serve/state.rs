@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use crate::flow::{Sources, StageStats};
-use crate::ingest::Known;
 use crate::ingest::line_protocol::LineCache;
+use crate::ingest::{Known, ListenerStats};
 use crate::model::{Retention, Timestamp};
 use crate::query::{Engine, MemoryShare};
 
@@ -49,6 +49,7 @@ pub(super) struct App {
     pub limits: Limits,
     pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     pub stages: Arc<dyn Fn() -> Vec<StageStats> + Send + Sync>,
+    pub listeners: Arc<dyn Fn() -> Vec<ListenerStats> + Send + Sync>,
     pub meters: Meters,
     pub lines: LineCaches,
     /// Series of the other formats.
