@@ -481,6 +481,28 @@ mod tests {
     }
 
     #[test]
+    fn listeners_are_off_until_they_have_an_address() {
+        let read = |text: &str, environment: &[(&str, &str)]| {
+            let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            Settings::read("p.toml", text, environment)
+        };
+        let listen = read("", &[]).unwrap().listen;
+        assert_eq!((listen.statsd, listen.graphite), (None, None));
+        let environment = [("PLIMSOLL__LISTEN__STATSD", "127.0.0.1:8125"), ("PLIMSOLL__LISTEN__STATSD_EXPIRE", "1m")];
+        let listen = read("[listen]\ngraphite = \"[::1]:2003\"\n", &environment).unwrap().listen;
+        assert_eq!(
+            (listen.statsd.as_deref(), listen.graphite.as_deref()),
+            (Some("127.0.0.1:8125"), Some("[::1]:2003"))
+        );
+        assert_eq!(listen.statsd_expire, Duration::from_secs(60));
+        let told = told("[listen]\nstatsd_flush = \"1ms\"\nstatsd_expire = \"0s\"\nudp = 1\n", &[]);
+        let lines: Vec<&str> = told.lines().collect();
+        assert!(lines[0].starts_with("p.toml:2: statsd_flush: write at least 100ms"), "{told}");
+        assert!(lines[1].starts_with("p.toml:3: statsd_expire: write no less than statsd_flush"), "{told}");
+        assert!(lines[2].starts_with("p.toml:4: unknown field `udp`"), "{told}");
+    }
+
+    #[test]
     fn values_that_cannot_be_name_their_remedy() {
         let told = told("[store]\nhead = \"1KB\"\n[ingest]\nseries_max = 0\n", &[("PLIMSOLL__NOPE", "1")]);
         assert!(told.contains("p.toml:4: series_max: write at least 1"), "{told}");

@@ -6,7 +6,8 @@
 //! queue.depth 12 -1
 //! ```
 //! The path becomes the metric's name, with `_` for what is no letter or digit ([`super::names`]); tags become labels.
-//! Times are seconds, with a part of one where there is; `-1` and `N` are the time of arrival. A known path with its tags
+//! Times are seconds, with a part of one where there is; `-1` and `N` are the time of arrival. A value of `nan`, which
+//! collectd sends where it has none, is passed over as carbon does. A known path with its tags
 //! costs one lookup and no allocation.
 
 use super::format::Shown;
@@ -29,6 +30,9 @@ pub(super) fn read_line(
         Ok(parts) => parts,
         Err(error) => return Ok(Err(error)),
     };
+    if value.is_nan() {
+        return Ok(Ok(()));
+    }
     let metric = || define(path).map_or_else(|_| "".into(), |def| def.metric.into_string().into());
     if let Some(refused) = gather.bounds().refuse(time, value).or_else(|| gather.outlived(time, metric)) {
         return Ok(Err(format!("{}: {refused}", Shown(path))));
@@ -139,12 +143,20 @@ mod tests {
     }
 
     #[test]
+    fn no_number_is_no_sample_and_no_fault() {
+        let (recorder, known) = (Recorder::default(), Known::default());
+        let mut gather = Gather::new(&recorder, all_times());
+        assert_eq!(read_line(b"a nan -1", Timestamp::from_nanos(NOW), &known, &mut gather).unwrap(), Ok(()));
+        assert_eq!((gather.held(), recorder.defs.lock().unwrap().len()), (0, 0));
+    }
+
+    #[test]
     fn what_is_wrong_is_said_with_its_remedy() {
         let cases: [(&[u8], &str); 9] = [
             (b"a 1", "`a 1`: write `path value time`"),
             (b"a 1 2 3", "write `path value time`"),
             (b"a one -1", "value `one` of `a` is no number"),
-            (b"a nan -1", "not a finite number"),
+            (b"a inf -1", "not a finite number"),
             (b"a 1 noon", "the time of `a`: write seconds since 1970"),
             (b"a 1 99999999999999999999", "the time of `a`"),
             (b";a=b 1 -1", "has no path"),

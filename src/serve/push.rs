@@ -130,6 +130,9 @@ fn labels_of_path(path: &str) -> Result<Vec<(String, String)>, String> {
     if !matches!(pairs.remainder(), []) && !pairs.remainder().iter().all(String::is_empty) {
         return Err(format!("the label `{}` has no value: {form}", pairs.remainder().join("/")));
     }
+    if words.first().is_none_or(|first| first != "job" && first != "job@base64") {
+        return Err(format!("the path names no job: {form}"));
+    }
     pairs.map(|pair| label(&pair[0], &pair[1]).map_err(|told| format!("{told}: {form}"))).collect()
 }
 
@@ -164,6 +167,7 @@ mod tests {
             ("/metrics/job/a%20b/instance/web-1", "job=a b,instance=web-1"),
             ("/metrics/job@base64/L3Zhci90bXA/path@base64/=", "job=/var/tmp,path="),
             ("/metrics/job/", "the job has no name: write /metrics/job/NAME/LABEL/VALUE"),
+            ("/metrics/instance/web-1", "the path names no job: write"),
             ("/metrics/job/a/b", "the label `b` has no value"),
             ("/metrics/job/a/5xx/1", "`5xx` is no name of a label"),
             ("/metrics/job/a/x@base64/%", "`%` is no base64 of a text"),

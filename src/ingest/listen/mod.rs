@@ -17,6 +17,9 @@ mod tcp;
 mod udp;
 mod worker;
 
+#[cfg(test)]
+mod tests;
+
 pub use listeners::{ListenError, Listeners, Taken};
 pub use meters::{ListenerStats, TransportStats};
 pub use spec::ListenSpec;

@@ -207,7 +207,8 @@ impl Aggregate {
             if now.saturating_sub(held.last) < self.limits.expire {
                 held.tell(time, before, gather)?;
             } else {
-                held.end(time, gather)?;
+                // Before the flush: one that comes back stands at zero there.
+                held.end(time.plus(-1_000_000), gather)?;
                 self.places[place] = None;
                 self.free.push(place as u32);
             }
