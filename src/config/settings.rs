@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::faults::{ConfigFault, ConfigFaults, line_around, line_of, parse};
 use super::memory::{MemoryPlan, size};
-use crate::ingest::{From as Asked, SystemSpec, WrittenSource};
+use crate::ingest::{From as Asked, ListenSpec, SystemSpec, WrittenSource};
 use crate::model::{Keep, MetricRule, Pattern, Retention, Table};
 use crate::stages::BudgetSpec;
 use crate::store::{StoreSpec, Sync};
@@ -24,6 +24,7 @@ pub struct Settings {
     pub memory: ByteSize,
     pub store: StoreSettings,
     pub ingest: IngestSettings,
+    pub listen: ListenSpec,
     pub collect: CollectSettings,
     /// `[[sources]]`, one for each that is asked at an interval.
     pub sources: Vec<WrittenSource>,
@@ -37,6 +38,7 @@ impl Default for Settings {
             memory: ByteSize::mib(512),
             store: StoreSettings::default(),
             ingest: IngestSettings::default(),
+            listen: ListenSpec::default(),
             collect: CollectSettings::default(),
             sources: Vec::new(),
             query: QuerySettings::default(),
@@ -293,6 +295,7 @@ impl Settings {
         );
         let told = "write at least 100ms, as in own_interval = \"15s\"";
         check(self.collect.own_interval >= Duration::from_millis(100), "own_interval", told);
+        self.listen.faults().into_iter().for_each(|(key, remedy)| check(false, key, remedy));
         faults.extend(self.faults_of_rules(file, text));
         faults.extend(self.faults_of_sources(file, text));
         faults
@@ -555,6 +558,28 @@ mod tests {
         assert!(built_in.starts_with("p.toml:2: source `own`: id: another source has it"), "{built_in}");
         let off = "[[sources]]\nid = \"a\"\nenabled = false\nfrom.exec = { command = [\"x\"] }\n";
         assert_eq!(told(off, &[]), told("", &[]));
+    }
+
+    #[test]
+    fn listeners_are_off_until_they_have_an_address() {
+        let read = |text: &str, environment: &[(&str, &str)]| {
+            let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            Settings::read("p.toml", text, environment)
+        };
+        let listen = read("", &[]).unwrap().listen;
+        assert_eq!((listen.statsd, listen.graphite), (None, None));
+        let environment = [("PLIMSOLL__LISTEN__STATSD", "127.0.0.1:8125"), ("PLIMSOLL__LISTEN__STATSD_EXPIRE", "1m")];
+        let listen = read("[listen]\ngraphite = \"[::1]:2003\"\n", &environment).unwrap().listen;
+        assert_eq!(
+            (listen.statsd.as_deref(), listen.graphite.as_deref()),
+            (Some("127.0.0.1:8125"), Some("[::1]:2003"))
+        );
+        assert_eq!(listen.statsd_expire, Duration::from_secs(60));
+        let told = told("[listen]\nstatsd_flush = \"1ms\"\nstatsd_expire = \"0s\"\nudp = 1\n", &[]);
+        let lines: Vec<&str> = told.lines().collect();
+        assert!(lines[0].starts_with("p.toml:2: statsd_flush: write at least 100ms"), "{told}");
+        assert!(lines[1].starts_with("p.toml:3: statsd_expire: write no less than statsd_flush"), "{told}");
+        assert!(lines[2].starts_with("p.toml:4: unknown field `udp`"), "{told}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Sources: protocols, file formats and collectors, one file each. All end in a [`Gather`].
 
+mod collectd;
 mod csv;
 mod csv_records;
 mod csv_time;
@@ -7,18 +8,24 @@ mod distribution;
 mod exec;
 mod format;
 mod gather;
+mod graphite;
 pub mod http_client;
 mod json;
 mod known;
+mod labelled;
 pub mod line_protocol;
+mod listen;
+mod names;
 mod ndjson;
 mod own;
 mod performance_json;
 mod probe;
 mod prometheus_text;
 mod source;
+mod statsd;
 mod system;
 
+pub use collectd::read_collectd;
 pub use csv::{CsvMapping, read_csv};
 pub use distribution::{Bucket, Distribution, Exponential};
 pub use exec::{ExecFormat, ExecSource, ExecSpec};
@@ -26,6 +33,8 @@ pub use format::{Compression, Format, ReadError, UnknownFormat};
 pub use gather::{About, Fault, Faults, Gather, TimeBounds};
 pub use json::{JsonMetric, JsonSource, JsonSpec, LabelPlace, Place};
 pub use known::Known;
+pub use labelled::{Labelled, Nowhere};
+pub use listen::{ListenError, ListenSpec, ListenerStats, Listeners, Taken, TransportStats};
 pub use ndjson::read_ndjson;
 pub use own::{OwnMetric, OwnRow, OwnSource, TellOwn, own_text};
 pub use performance_json::read_performance;

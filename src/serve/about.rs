@@ -4,24 +4,37 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use super::influx;
 use super::own::own_metrics;
 use super::state::App;
 use crate::ingest::{CollectorStats, Health, Priority, own_text};
 
 /// 503 only where the store takes no writes. Sources that fail are named; the whole counts as degraded where one of them
-/// is of priority `critical`.
-pub(super) async fn health(State(app): State<Arc<App>>) -> Response {
+/// is of priority `critical`. To clients of InfluxDB the store's state in their words.
+pub(super) async fn health(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    told(&app, &headers, influx::health)
+}
+
+pub(super) async fn ready(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    told(&app, &headers, influx::ready)
+}
+
+fn told(app: &App, headers: &HeaderMap, to_influx: fn(bool, &str) -> Response) -> Response {
+    let (closed, mut reasons) = (app.engine.closed(), app.engine.degraded());
+    if influx::is_client(headers) {
+        let message = closed.clone().unwrap_or_else(|| reasons.join("; "));
+        return to_influx(closed.is_none(), if message.is_empty() { "ready for writes" } else { &message });
+    }
     let collectors = (app.collectors)();
     let failing: Vec<&CollectorStats> = collectors.iter().filter(|collector| fails(collector)).collect();
     let sources = failing.iter().map(|collector| told_of(collector)).collect();
-    let mut reasons = app.engine.degraded();
     let critical = failing.iter().filter(|collector| collector.spec.priority == Priority::Critical);
     reasons.extend(critical.map(|collector| format!("the source `{}` fails", collector.spec.id)));
-    let (status, mut told) = match app.engine.closed() {
+    let (status, mut told) = match closed {
         Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, json!({"status": "unhealthy", "store": reason})),
         None if reasons.is_empty() => (StatusCode::OK, json!({"status": "healthy"})),
         None => (StatusCode::OK, json!({"status": "degraded", "reasons": reasons})),

@@ -3,12 +3,16 @@
 mod about;
 mod body;
 mod error;
+mod influx;
+mod listeners;
 mod ops;
 mod own;
+mod push;
 mod requests;
 mod server;
 mod sql;
 mod state;
+mod text;
 mod write;
 
 pub use server::{Server, ServerParts};

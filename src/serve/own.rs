@@ -4,6 +4,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::listeners::of_listeners;
 use super::state::App;
 use crate::flow::{SourceStats, StageStats};
 use crate::ingest::{CollectorStats, Health, OwnMetric};
@@ -19,6 +20,7 @@ pub(super) fn own_metrics(app: &App) -> Vec<OwnMetric> {
     all.push(OwnMetric::one("ingest_known_bytes", "Memory of names as clients write them.", app.known_bytes() as f64));
     all.extend(of_sources(&app.sources.stats()));
     all.extend(of_stages(&(app.stages)()));
+    all.extend(of_listeners(&(app.listeners)()));
     all.extend(of_collectors(&collectors, app));
     all.extend(app.requests.own_metrics((app.now)()));
     all.extend(on_the_whole(&collectors, app));

@@ -16,9 +16,9 @@ use super::error::ApiError;
 use super::own::own_metrics;
 use super::requests::{self, Requests};
 use super::state::{App, Limits, LineCaches, Meters, mib};
-use super::{about, ops, sql, write};
+use super::{about, influx, ops, push, sql, write};
 use crate::flow::{Sources, StageStats};
-use crate::ingest::{CollectorStats, Known, TellOwn};
+use crate::ingest::{CollectorStats, Known, ListenerStats, TellOwn};
 use crate::model::Timestamp;
 use crate::query::Engine;
 
@@ -33,6 +33,8 @@ pub struct ServerParts {
     pub stages: Arc<dyn Fn() -> Vec<StageStats> + Send + Sync>,
     /// How the sources that are asked are doing.
     pub collectors: Arc<dyn Fn() -> Vec<CollectorStats> + Send + Sync>,
+    /// What the listeners did so far.
+    pub listeners: Arc<dyn Fn() -> Vec<ListenerStats> + Send + Sync>,
 }
 
 /// Listens from [`Server::bind`] on.
@@ -53,6 +55,7 @@ impl Server {
             now: parts.now,
             stages: parts.stages,
             collectors: parts.collectors,
+            listeners: parts.listeners,
             meters: Meters::default(),
             requests: Requests::default(),
             lines: LineCaches::within(known),
@@ -67,8 +70,10 @@ impl Server {
         let own: TellOwn = Arc::new(move || Some(own_metrics(&*told.upgrade()?)));
         let router = Router::new()
             .route("/write", post(write::lines))
-            .route("/api/v2/write", post(write::lines))
-            .route("/api/v3/write_lp", post(write::lines))
+            .route("/api/v2/write", post(write::lines_v2))
+            .route("/api/v3/write_lp", post(write::lines_v3))
+            .route("/ping", get(influx::ping))
+            .route("/query", get(influx::query).post(influx::query))
             .route("/api/performance", post(write::performance))
             .route("/api/v1/events", post(write::performance))
             .route("/api/v1/sql", any(sql::sql))
@@ -76,9 +81,12 @@ impl Server {
             .route("/api/v1/verify", get(ops::verify))
             .route("/api/v1/snapshot", post(ops::snapshot))
             .route("/api/performance/sources", get(about::sources))
+            .route("/api/v1/import/prometheus", post(push::import))
+            .route("/metrics/{*grouping}", post(push::gateway).put(push::gateway))
+            .route("/collectd", post(push::collectd))
             .route("/metrics", get(about::metrics))
             .route("/health", get(about::health))
-            .route("/ready", get(about::health))
+            .route("/ready", get(about::ready))
             .fallback(unknown)
             .method_not_allowed_fallback(wrong_method)
             // Handlers bound bodies themselves, after decompression.
@@ -113,6 +121,6 @@ async fn wrong_method(method: Method, uri: Uri) -> ApiError {
 }
 
 async fn unknown(uri: Uri) -> ApiError {
-    let paths = "/write, /api/v2/write, /api/v3/write_lp, /api/performance, /api/performance/sources, /api/v1/events, /api/v1/sql, /api/v1/stats, /api/v1/verify, /api/v1/snapshot, /metrics, /health, /ready";
+    let paths = "/write, /api/v2/write, /api/v3/write_lp, /api/performance, /api/performance/sources, /api/v1/events, /api/v1/sql, /api/v1/stats, /api/v1/verify, /api/v1/snapshot, /metrics, /health, /ready, /ping, /query, /api/v1/import/prometheus, /metrics/job/NAME, /collectd";
     ApiError::new(StatusCode::NOT_FOUND, format!("there is nothing at {}: there are {paths}", uri.path()))
 }

@@ -9,11 +9,10 @@ use axum::http::StatusCode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::ApiError;
-
 use super::requests::Requests;
 use crate::flow::{Sources, StageStats};
 use crate::ingest::line_protocol::LineCache;
-use crate::ingest::{CollectorStats, Known};
+use crate::ingest::{CollectorStats, Known, ListenerStats};
 use crate::model::{Retention, Timestamp};
 use crate::query::{Engine, MemoryShare};
 
@@ -56,6 +55,7 @@ pub(super) struct App {
     pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     pub stages: Arc<dyn Fn() -> Vec<StageStats> + Send + Sync>,
     pub collectors: Arc<dyn Fn() -> Vec<CollectorStats> + Send + Sync>,
+    pub listeners: Arc<dyn Fn() -> Vec<ListenerStats> + Send + Sync>,
     pub meters: Meters,
     pub requests: Requests,
     pub lines: LineCaches,

@@ -9,6 +9,7 @@
 mod architecture;
 mod bad_input;
 mod cli;
+mod clients;
 mod crash;
 mod format;
 mod http;
