@@ -5,6 +5,7 @@ mod csv_records;
 mod csv_time;
 mod format;
 mod gather;
+pub mod http_client;
 mod known;
 pub mod line_protocol;
 mod ndjson;
