@@ -73,6 +73,8 @@ mod tests {
 
     const S: i64 = 1_000_000_000;
 
+    type Samples<'s> = &'s [(i64, f64)];
+
     /// Samples at the seconds given.
     fn at(samples: &[(i64, f64)]) -> Vec<(i64, f64)> {
         samples.iter().map(|&(second, value)| (second * S, value)).collect()
@@ -85,7 +87,7 @@ mod tests {
 
     #[test]
     fn without_a_window_it_is_what_was_sampled() {
-        let table: [(&[(i64, f64)], f64, f64); 6] = [
+        let table: [(Samples<'_>, f64, f64); 6] = [
             (&[(0, 1.0), (10, 4.0)], 3.0, 3.0),
             (&[(0, 5.0), (10, 2.0)], 2.0, -3.0),
             (&[(0, 5.0), (10, 2.0), (20, 4.0), (30, 1.0)], 5.0, -4.0),

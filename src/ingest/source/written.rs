@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{Planned, Priority, SourceSpec};
+use crate::ingest::scrape::PrometheusSpec;
 use crate::ingest::system::{SystemSource, SystemSpec};
 use crate::world::World;
 
@@ -43,6 +44,7 @@ fn yes() -> bool {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum From {
+    Prometheus(Box<PrometheusSpec>),
     System(SystemSpec),
 }
 
@@ -53,6 +55,7 @@ impl From {
     /// What it is called in settings, tables and metrics.
     pub const fn kind(&self) -> &'static str {
         match self {
+            From::Prometheus(_) => "prometheus",
             From::System(_) => "system",
         }
     }
@@ -60,6 +63,7 @@ impl From {
     /// Priority and interval of its kind.
     const fn usual(&self) -> (Priority, Duration) {
         match self {
+            From::Prometheus(_) => (Priority::Medium, Duration::from_secs(60)),
             From::System(_) => (Priority::Critical, Duration::from_secs(30)),
         }
     }
@@ -67,14 +71,16 @@ impl From {
     /// What is wrong with its values: the key, and what to write.
     fn fault(&self) -> Option<(&'static str, String)> {
         match self {
+            From::Prometheus(spec) => spec.fault(),
             From::System(_) => None,
         }
     }
 
     /// The sources it makes, one for each place it asks.
-    fn plan(&self, spec: &SourceSpec, _world: &World) -> Vec<Planned> {
+    fn plan(&self, spec: &SourceSpec, world: &World) -> Vec<Planned> {
         let one = |source| vec![Planned { spec: spec.clone(), source }];
         match self {
+            From::Prometheus(written) => written.plan(spec, world),
             From::System(_) => one(Box::<SystemSource>::default()),
         }
     }
