@@ -16,6 +16,9 @@ use crate::ingest::prometheus_text::{Said, Taker, read_exposition};
 use crate::ingest::{About, Faults, Readings, SourceError};
 use crate::model::Kind;
 
+/// Bytes of names, labels and help of all series of a scrape.
+const TEXTS_MAX: usize = 512 << 20;
+
 /// How a target's text is read.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Reading {
@@ -137,6 +140,8 @@ struct Pass<'p> {
     key: Vec<u8>,
     readings: Readings,
     report: Report,
+    /// Of texts in `readings`.
+    bytes: usize,
     faults: Faults,
     /// Why nothing of it counts.
     failed: Option<String>,
@@ -151,8 +156,20 @@ impl<'p> Pass<'p> {
             key: Vec::new(),
             readings: Readings::default(),
             report: Report::default(),
+            bytes: 0,
             faults: Faults::default(),
             failed: None,
+        }
+    }
+
+    /// Counts bytes of text that are held: labels of the target and a long help may make much of a short answer.
+    fn weigh(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        if self.bytes > TEXTS_MAX {
+            let limit = TEXTS_MAX >> 20;
+            self.failed = Some(format!(
+                "names, labels and help of its series are longer than {limit} MiB together, and nothing of it is taken: drop some with metric_relabel"
+            ));
         }
     }
 
@@ -215,10 +232,14 @@ impl Taker for Pass<'_> {
         let time = said.time.filter(|_| self.reading.honor_timestamps);
         if self.takes(&key, time.is_none(), said.value) {
             let (metric, labels) = read_key(&key);
+            // What a metric is about is said once: it may be long, and of many series.
+            let is_known = self.last.contains(&key);
+            let about = if is_known { About { kind: said.about.kind, ..About::default() } } else { said.about };
             match time {
-                Some(time) => self.readings.put_at(metric, &labels, said.about, time, said.value),
-                None => self.readings.put(metric, &labels, said.about, said.value),
+                Some(time) => self.readings.put_at(metric, &labels, about, time, said.value),
+                None => self.readings.put(metric, &labels, about, said.value),
             }
+            self.weigh(key.len() + about.unit.len() + about.help.len());
         }
         self.key = key;
         Ok(())
@@ -345,6 +366,16 @@ mod tests {
         let (lines, told, fault) = scrape(&mut scrapes, body("a 1\nb 1\nc 3\n"));
         assert_eq!((lines, told), (vec!["new_b ended".to_owned(), "c ended".to_owned()], [0.0; 4]));
         assert!(fault.unwrap().contains("more than the 2 samples that `sample_limit` allows"));
+    }
+
+    #[test]
+    fn a_long_help_of_many_series_does_not_fill_the_memory() {
+        let help = "x".repeat(8 << 20);
+        let series: String = (0..100).map(|at| format!("m{{a=\"{at}\"}} 1\n")).collect();
+        let mut scrapes = Scrapes::new(target());
+        let (lines, told, fault) = scrape(&mut scrapes, body(&format!("# HELP m {help}\n{series}")));
+        assert_eq!((lines.len(), told), (0, [0.0; 4]));
+        assert!(fault.unwrap().contains("longer than 512 MiB together"));
     }
 
     #[test]
