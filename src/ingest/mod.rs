@@ -21,6 +21,7 @@ mod own;
 mod performance_json;
 mod probe;
 mod prometheus_text;
+mod scrape;
 mod source;
 mod statsd;
 mod system;
@@ -40,6 +41,7 @@ pub use own::{OwnMetric, OwnRow, OwnSource, TellOwn, own_text};
 pub use performance_json::read_performance;
 pub use probe::{Expression, HttpSource, HttpSpec, StatusRange};
 pub use prometheus_text::read_prometheus;
+pub use scrape::{Action, BasicAuth, PrometheusSpec, RelabelSpec, Scheme};
 pub use source::{
     CollectorStats, Collectors, From, Health, Planned, Priority, Readings, Source, SourceError, SourceSpec,
     WrittenSource,

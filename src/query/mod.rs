@@ -4,6 +4,8 @@ mod derived;
 mod dimension;
 mod engine;
 mod forecast;
+mod growth;
+mod instant;
 mod render;
 mod samples;
 mod selection;
@@ -11,6 +13,8 @@ mod series;
 mod stream;
 mod system;
 mod tables;
+#[cfg(test)]
+mod testing;
 
 pub use crate::store::{Backup, StoreStats, TableStats, Verified};
 pub use engine::{Answer, Engine, QueryError, parse};

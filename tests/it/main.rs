@@ -17,6 +17,7 @@ mod import;
 mod memory;
 mod ops;
 mod overload;
+mod prometheus;
 mod series;
 mod sim;
 mod sources;

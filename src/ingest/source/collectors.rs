@@ -1,7 +1,7 @@
 //! Asks every source at its interval, bounds how long it takes, and notes how it is doing.
 //!
-//! A source that fails is asked less often: each failure in a row after the second doubles the wait, up to
-//! [`BACK_OFF_MAX`]. The first pass of each comes at a place of its own within the interval, so that many sources of one
+//! A source that fails is asked less often, unless it keeps its pace: each failure in a row after the second doubles the
+//! wait, up to [`BACK_OFF_MAX`]. The first pass of each comes at a place of its own within the interval, so that many sources of one
 //! interval do not all come at once.
 
 use std::hash::BuildHasher;
@@ -162,7 +162,8 @@ impl Collectors {
             }
             let known = self.known.clone();
             let first = spread(&spec).mul_f64(crowd);
-            let asking = Asking { told: self.told.clone(), place, world: world.clone(), intake, known, future, spec };
+            let (told, world, keeps_pace) = (self.told.clone(), world.clone(), source.keeps_pace());
+            let asking = Asking { told, place, world, intake, known, future, spec, keeps_pace };
             self.tasks.spawn(asking.run(source, first));
         }
     }
@@ -187,6 +188,7 @@ struct Asking {
     known: Arc<Known>,
     future: Duration,
     spec: SourceSpec,
+    keeps_pace: bool,
 }
 
 impl Asking {
@@ -250,10 +252,12 @@ impl Asking {
             told.refused += refused;
             told.last_success = if failed.is_none() { Some(now) } else { told.last_success };
             told.note(failed);
-            wait = told.wait();
+            if !self.keeps_pace {
+                wait = told.wait();
+            }
             if told.health == Health::Failing && was != Health::Failing {
                 let error = told.last_error.as_deref().unwrap_or_default();
-                tracing::warn!(source = told.spec.id, error, "a source fails and is asked less often");
+                tracing::warn!(source = told.spec.id, error, "a source fails again and again");
             }
         });
         wait

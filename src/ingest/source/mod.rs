@@ -26,6 +26,11 @@ pub trait Source: Send {
     /// Why there is nothing to tell. A source that has something to tell even so puts the error into
     /// [`Readings::fault`].
     async fn read(&mut self, now: Timestamp) -> Result<Readings, SourceError>;
+
+    /// Whether it is asked at its interval also while it fails, since what it tells then counts, too.
+    fn keeps_pace(&self) -> bool {
+        false
+    }
 }
 
 /// Why a source had nothing to tell: one sentence that says what was asked, what happened, and what to do.

@@ -8,6 +8,7 @@ use super::{Planned, Priority, SourceSpec};
 use crate::ingest::exec::{ExecSource, ExecSpec};
 use crate::ingest::json::{JsonSource, JsonSpec};
 use crate::ingest::probe::{HttpSource, HttpSpec};
+use crate::ingest::scrape::PrometheusSpec;
 use crate::ingest::system::{SystemSource, SystemSpec};
 use crate::world::World;
 
@@ -46,6 +47,7 @@ fn yes() -> bool {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum From {
+    Prometheus(Box<PrometheusSpec>),
     System(SystemSpec),
     Http(HttpSpec),
     Json(JsonSpec),
@@ -59,6 +61,7 @@ impl From {
     /// What it is called in settings, tables and metrics.
     pub const fn kind(&self) -> &'static str {
         match self {
+            From::Prometheus(_) => "prometheus",
             From::System(_) => "system",
             From::Http(_) => "http",
             From::Json(_) => "json",
@@ -69,6 +72,7 @@ impl From {
     /// Priority and interval of its kind.
     const fn usual(&self) -> (Priority, Duration) {
         match self {
+            From::Prometheus(_) => (Priority::Medium, Duration::from_secs(60)),
             From::System(_) => (Priority::Critical, Duration::from_secs(30)),
             From::Http(_) => (Priority::Medium, Duration::from_secs(30)),
             From::Json(_) | From::Exec(_) => (Priority::Medium, Duration::from_secs(60)),
@@ -78,6 +82,7 @@ impl From {
     /// What is wrong with its values: the key, and what to write.
     fn fault(&self) -> Option<(&'static str, String)> {
         match self {
+            From::Prometheus(spec) => spec.fault(),
             From::System(_) => None,
             From::Http(spec) => spec.fault(),
             From::Json(spec) => spec.fault(),
@@ -89,6 +94,7 @@ impl From {
     fn plan(&self, spec: &SourceSpec, world: &World) -> Vec<Planned> {
         let one = |source| vec![Planned { spec: spec.clone(), source }];
         match self {
+            From::Prometheus(written) => written.plan(spec, world),
             From::System(_) => one(Box::<SystemSource>::default()),
             From::Http(http) => probes(http, spec, world),
             From::Json(json) => one(Box::new(JsonSource::new(json, &spec.id, world))),
