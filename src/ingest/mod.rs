@@ -9,9 +9,11 @@ mod known;
 pub mod line_protocol;
 mod ndjson;
 mod performance_json;
+mod postgres;
 mod prometheus_text;
 mod source;
 mod system;
+mod trust;
 
 pub use csv::{CsvMapping, read_csv};
 pub use format::{Compression, Format, ReadError, UnknownFormat};
@@ -19,9 +21,10 @@ pub use gather::{About, Fault, Faults, Gather, TimeBounds};
 pub use known::Known;
 pub use ndjson::read_ndjson;
 pub use performance_json::read_performance;
+pub use postgres::{PostgresSource, PostgresSpec};
 pub use prometheus_text::read_prometheus;
 pub use source::{
-    CollectorStats, Collectors, From, Health, Planned, Priority, Readings, Source, SourceError, SourceSpec,
+    CollectorStats, Collectors, From, Health, Living, Planned, Priority, Readings, Source, SourceError, SourceSpec,
     WrittenSource,
 };
 pub use system::{SystemCollector, SystemSource, SystemSpec};

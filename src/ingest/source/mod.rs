@@ -1,6 +1,7 @@
 //! Sources that are asked at an interval: what one is, what every one has, and who asks them.
 
 mod collectors;
+mod living;
 mod readings;
 mod spec;
 mod written;
@@ -10,6 +11,7 @@ use async_trait::async_trait;
 use crate::model::Timestamp;
 
 pub use collectors::{CollectorStats, Collectors, Health, Planned};
+pub use living::Living;
 pub use readings::Readings;
 pub use spec::{Priority, SourceSpec};
 pub use written::{From, WrittenSource};

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{Planned, Priority, SourceSpec};
+use crate::ingest::postgres::{PostgresSource, PostgresSpec};
 use crate::ingest::system::{SystemSource, SystemSpec};
 use crate::world::World;
 
@@ -44,6 +45,7 @@ fn yes() -> bool {
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum From {
     System(SystemSpec),
+    Postgres(PostgresSpec),
 }
 
 /// Shortest interval of a source.
@@ -54,6 +56,7 @@ impl From {
     pub const fn kind(&self) -> &'static str {
         match self {
             From::System(_) => "system",
+            From::Postgres(_) => "postgres",
         }
     }
 
@@ -61,6 +64,7 @@ impl From {
     const fn usual(&self) -> (Priority, Duration) {
         match self {
             From::System(_) => (Priority::Critical, Duration::from_secs(30)),
+            From::Postgres(_) => (Priority::High, Duration::from_secs(60)),
         }
     }
 
@@ -68,16 +72,30 @@ impl From {
     fn fault(&self) -> Option<(&'static str, String)> {
         match self {
             From::System(_) => None,
+            From::Postgres(postgres) => postgres.fault(),
         }
     }
 
     /// The sources it makes, one for each place it asks.
-    fn plan(&self, spec: &SourceSpec, _world: &World) -> Vec<Planned> {
+    fn plan(&self, spec: &SourceSpec, world: &World) -> Vec<Planned> {
         let one = |source| vec![Planned { spec: spec.clone(), source }];
         match self {
             From::System(_) => one(Box::<SystemSource>::default()),
+            From::Postgres(postgres) => {
+                let source = PostgresSource::new(postgres.clone(), world.clone(), spec.timeout);
+                vec![Planned { spec: of_instance(spec, &postgres.instance()), source: Box::new(source) }]
+            }
         }
     }
+}
+
+/// The same with the label `instance`, so that the series of two servers are apart.
+fn of_instance(spec: &SourceSpec, instance: &str) -> SourceSpec {
+    let mut spec = spec.clone();
+    if !spec.labels.iter().any(|(name, _)| name == "instance") {
+        spec.labels.push(("instance".into(), instance.to_owned()));
+    }
+    spec
 }
 
 impl WrittenSource {
