@@ -11,6 +11,7 @@ mod ndjson;
 mod performance_json;
 mod postgres;
 mod prometheus_text;
+mod redis;
 mod source;
 mod system;
 mod trust;
@@ -23,6 +24,7 @@ pub use ndjson::read_ndjson;
 pub use performance_json::read_performance;
 pub use postgres::{PostgresSource, PostgresSpec};
 pub use prometheus_text::read_prometheus;
+pub use redis::{RedisSource, RedisSpec};
 pub use source::{
     CollectorStats, Collectors, From, Health, Living, Planned, Priority, Readings, Source, SourceError, SourceSpec,
     WrittenSource,

@@ -48,7 +48,8 @@ pub(super) struct Bounds<'b> {
 
 impl Query {
     pub(super) fn text(&self, bounds: &Bounds<'_>) -> String {
-        let sql = self.sql
+        let sql = self
+            .sql
             .replace("{tables}", &bounds.tables.to_string())
             .replace("{statements}", &bounds.statements.to_string())
             .replace("{slow}", &bounds.slow_seconds.to_string())

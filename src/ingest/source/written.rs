@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::{Planned, Priority, SourceSpec};
 use crate::ingest::postgres::{PostgresSource, PostgresSpec};
+use crate::ingest::redis::{RedisSource, RedisSpec};
 use crate::ingest::system::{SystemSource, SystemSpec};
 use crate::world::World;
 
@@ -46,6 +47,7 @@ fn yes() -> bool {
 pub enum From {
     System(SystemSpec),
     Postgres(PostgresSpec),
+    Redis(RedisSpec),
 }
 
 /// Shortest interval of a source.
@@ -57,6 +59,7 @@ impl From {
         match self {
             From::System(_) => "system",
             From::Postgres(_) => "postgres",
+            From::Redis(_) => "redis",
         }
     }
 
@@ -64,15 +67,16 @@ impl From {
     const fn usual(&self) -> (Priority, Duration) {
         match self {
             From::System(_) => (Priority::Critical, Duration::from_secs(30)),
-            From::Postgres(_) => (Priority::High, Duration::from_secs(60)),
+            From::Postgres(_) | From::Redis(_) => (Priority::High, Duration::from_secs(60)),
         }
     }
 
     /// What is wrong with its values: the key, and what to write.
-    fn fault(&self) -> Option<(&'static str, String)> {
+    fn fault(&self, timeout: Duration) -> Option<(&'static str, String)> {
         match self {
             From::System(_) => None,
             From::Postgres(postgres) => postgres.fault(),
+            From::Redis(redis) => redis.fault(timeout),
         }
     }
 
@@ -84,6 +88,10 @@ impl From {
             From::Postgres(postgres) => {
                 let source = PostgresSource::new(postgres.clone(), world.clone(), spec.timeout);
                 vec![Planned { spec: of_instance(spec, &postgres.instance()), source: Box::new(source) }]
+            }
+            From::Redis(redis) => {
+                let source = RedisSource::new(redis.clone(), world.clone(), spec.timeout);
+                vec![Planned { spec: of_instance(spec, &redis.instance()), source: Box::new(source) }]
             }
         }
     }
@@ -143,7 +151,7 @@ impl WrittenSource {
             let interval = humantime::format_duration(spec.interval);
             faults.push(("timeout", format!("write one shorter than the interval of {interval}")));
         }
-        faults.extend(self.from.fault());
+        faults.extend(self.from.fault(spec.timeout));
         faults
     }
 
