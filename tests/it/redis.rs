@@ -27,13 +27,14 @@ fn send(server: &Redis, lines: &str) {
     assert!(child.wait().unwrap().success());
 }
 
+/// Values are no numbers, since small ones are one object for all keys, and then one use.
 /// 300 keys `user:`, 100 `session:` that expire, 40 long `page:`, 60 without a prefix.
 fn fill(server: &Redis) {
     let mut lines = String::new();
-    (0..300).for_each(|n| lines.push_str(&format!("SET user:{n} {n}\n")));
-    (0..100).for_each(|n| lines.push_str(&format!("SETEX session:{n} 3600 {n}\n")));
+    (0..300).for_each(|n| lines.push_str(&format!("SET user:{n} v{n}\n")));
+    (0..100).for_each(|n| lines.push_str(&format!("SETEX session:{n} 3600 v{n}\n")));
     (0..40).for_each(|n| lines.push_str(&format!("SET page:{n} {}\n", "x".repeat(1000))));
-    (0..60).for_each(|n| lines.push_str(&format!("SET plain{n} {n}\n")));
+    (0..60).for_each(|n| lines.push_str(&format!("SET plain{n} v{n}\n")));
     send(server, &lines);
 }
 

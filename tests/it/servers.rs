@@ -274,7 +274,8 @@ pub fn latest(server: &Client, metric: &str, of: &str) -> Option<f64> {
     if tables.is_empty() {
         return None;
     }
-    let rows = server.sql(&format!("SELECT value FROM {metric} WHERE {of} ORDER BY time DESC LIMIT 1"));
+    let rows =
+        server.sql(&format!("SELECT value FROM metrics WHERE metric = '{metric}' AND {of} ORDER BY time DESC LIMIT 1"));
     rows.first().map(|row| row["value"].as_f64().unwrap())
 }
 

@@ -3,6 +3,8 @@
 //! SCAN walks the hash table, whose order has nothing to do with names or use, so any stretch of it is a random sample.
 //! Each pass goes on where the one before ended. A database of no more than `sample` keys is looked at whole.
 //!
+//! Where `maxmemory` is 0 Redis keeps one object for all keys with the same small number, whose use is then that of all.
+//!
 //! Lookups by a collector count in the server's own hits and misses: two a key here. [`Lookups`] counts them, so that
 //! they can be taken off.
 
