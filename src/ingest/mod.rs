@@ -22,9 +22,12 @@ mod performance_json;
 mod probe;
 mod prometheus_text;
 mod scrape;
+mod postgres;
+mod redis;
 mod source;
 mod statsd;
 mod system;
+mod trust;
 
 pub use collectd::read_collectd;
 pub use csv::{CsvMapping, read_csv};
@@ -42,8 +45,10 @@ pub use performance_json::read_performance;
 pub use probe::{Expression, HttpSource, HttpSpec, StatusRange};
 pub use prometheus_text::read_prometheus;
 pub use scrape::{Action, BasicAuth, PrometheusSpec, RelabelSpec, Scheme};
+pub use postgres::{PostgresSource, PostgresSpec};
+pub use redis::{RedisSource, RedisSpec};
 pub use source::{
-    CollectorStats, Collectors, From, Health, Planned, Priority, Readings, Source, SourceError, SourceSpec,
+    CollectorStats, Collectors, From, Health, Living, Planned, Priority, Readings, Source, SourceError, SourceSpec,
     WrittenSource,
 };
 pub use system::{SystemCollector, SystemSource, SystemSpec};

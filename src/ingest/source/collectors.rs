@@ -38,7 +38,7 @@ pub enum Health {
     /// Not asked yet.
     Starting,
     Healthy,
-    /// The last pass failed, or the one before it.
+    /// The last pass failed, or the one before it; or it told less than it should.
     Degraded,
     /// [`FAILING`] passes in a row failed: it is asked less often.
     Failing,
@@ -114,6 +114,13 @@ impl CollectorStats {
                 self.last_error = Some(error);
             }
         }
+    }
+
+    /// Notes a pass that told something, but not all.
+    fn note_lack(&mut self, lack: String) {
+        self.note(None);
+        self.health = Health::Degraded;
+        self.last_error = Some(lack);
     }
 
     /// From the start of one pass to that of the next.
@@ -226,12 +233,12 @@ impl Asking {
 
     /// Stores what was read, notes how it went, and tells how long to wait.
     async fn settle(&self, read: Result<Readings, SourceError>, now: Timestamp, took: Duration) -> Duration {
-        let (mut readings, fault) = match read {
+        let (mut readings, fault, lack) = match read {
             Ok(mut readings) => {
-                let fault = readings.fault.take();
-                (readings, fault)
+                let (fault, lack) = (readings.fault.take(), readings.lack.take());
+                (readings, fault, lack)
             }
-            Err(error) => (Readings::default(), Some(error)),
+            Err(error) => (Readings::default(), Some(error), None),
         };
         self.put_own(&mut readings, fault.is_none(), took);
         let stored = self.store(readings, now).await;
@@ -251,7 +258,10 @@ impl Asking {
             told.samples += samples;
             told.refused += refused;
             told.last_success = if failed.is_none() { Some(now) } else { told.last_success };
-            told.note(failed);
+            match (failed, lack) {
+                (None, Some(lack)) => told.note_lack(lack.0),
+                (failed, _) => told.note(failed),
+            }
             if !self.keeps_pace {
                 wait = told.wait();
             }
@@ -330,6 +340,16 @@ mod tests {
         assert_eq!(seen[3..].iter().map(|seen| seen.1).collect::<Vec<_>>(), [40, 80, 160, 300, 300, 300]);
         assert_eq!(fail(false), (Health::Healthy, 10));
         assert_eq!((told.passes, told.failed_passes), (10, 9));
+    }
+
+    #[test]
+    fn who_tells_only_a_part_is_degraded_and_asked_as_often() {
+        let mut told = stats(10);
+        (0..9).for_each(|_| told.note_lack("no privilege".into()));
+        assert_eq!((told.health, told.failed_passes, told.wait().as_secs()), (Health::Degraded, 0, 10));
+        assert_eq!(told.last_error.as_deref(), Some("no privilege"));
+        told.note(None);
+        assert_eq!(told.health, Health::Healthy);
     }
 
     #[test]

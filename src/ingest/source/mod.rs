@@ -2,6 +2,7 @@
 
 mod caught;
 mod collectors;
+mod living;
 mod readings;
 mod spec;
 mod written;
@@ -12,6 +13,7 @@ use crate::model::Timestamp;
 
 pub(super) use caught::readings_of;
 pub use collectors::{CollectorStats, Collectors, Health, Planned};
+pub use living::Living;
 pub use readings::Readings;
 pub use spec::{Priority, SourceSpec};
 pub use written::{From, WrittenSource};

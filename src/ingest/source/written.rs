@@ -9,6 +9,8 @@ use crate::ingest::exec::{ExecSource, ExecSpec};
 use crate::ingest::json::{JsonSource, JsonSpec};
 use crate::ingest::probe::{HttpSource, HttpSpec};
 use crate::ingest::scrape::PrometheusSpec;
+use crate::ingest::postgres::{PostgresSource, PostgresSpec};
+use crate::ingest::redis::{RedisSource, RedisSpec};
 use crate::ingest::system::{SystemSource, SystemSpec};
 use crate::world::World;
 
@@ -52,6 +54,8 @@ pub enum From {
     Http(HttpSpec),
     Json(JsonSpec),
     Exec(ExecSpec),
+    Postgres(PostgresSpec),
+    Redis(RedisSpec),
 }
 
 /// Shortest interval of a source.
@@ -66,6 +70,8 @@ impl From {
             From::Http(_) => "http",
             From::Json(_) => "json",
             From::Exec(_) => "exec",
+            From::Postgres(_) => "postgres",
+            From::Redis(_) => "redis",
         }
     }
 
@@ -76,17 +82,20 @@ impl From {
             From::System(_) => (Priority::Critical, Duration::from_secs(30)),
             From::Http(_) => (Priority::Medium, Duration::from_secs(30)),
             From::Json(_) | From::Exec(_) => (Priority::Medium, Duration::from_secs(60)),
+            From::Postgres(_) | From::Redis(_) => (Priority::High, Duration::from_secs(60)),
         }
     }
 
     /// What is wrong with its values: the key, and what to write.
-    fn fault(&self) -> Option<(&'static str, String)> {
+    fn fault(&self, timeout: Duration) -> Option<(&'static str, String)> {
         match self {
             From::Prometheus(spec) => spec.fault(),
             From::System(_) => None,
             From::Http(spec) => spec.fault(),
             From::Json(spec) => spec.fault(),
             From::Exec(spec) => spec.fault(),
+            From::Postgres(postgres) => postgres.fault(),
+            From::Redis(redis) => redis.fault(timeout),
         }
     }
 
@@ -99,6 +108,14 @@ impl From {
             From::Http(http) => probes(http, spec, world),
             From::Json(json) => one(Box::new(JsonSource::new(json, &spec.id, world))),
             From::Exec(exec) => one(Box::new(ExecSource::new(exec, &spec.id))),
+            From::Postgres(postgres) => {
+                let source = PostgresSource::new(postgres.clone(), world.clone(), spec.timeout);
+                vec![Planned { spec: of_instance(spec, &postgres.instance()), source: Box::new(source) }]
+            }
+            From::Redis(redis) => {
+                let source = RedisSource::new(redis.clone(), world.clone(), spec.timeout);
+                vec![Planned { spec: of_instance(spec, &redis.instance()), source: Box::new(source) }]
+            }
         }
     }
 }
@@ -112,6 +129,13 @@ fn probes(http: &HttpSpec, spec: &SourceSpec, world: &World) -> Vec<Planned> {
         Planned { spec: SourceSpec { id, ..spec.clone() }, source }
     };
     targets.iter().map(planned).collect()
+/// The same with the label `instance`, so that the series of two servers are apart.
+fn of_instance(spec: &SourceSpec, instance: &str) -> SourceSpec {
+    let mut spec = spec.clone();
+    if !spec.labels.iter().any(|(name, _)| name == "instance") {
+        spec.labels.push(("instance".into(), instance.to_owned()));
+    }
+    spec
 }
 
 impl WrittenSource {
@@ -159,7 +183,7 @@ impl WrittenSource {
             let interval = humantime::format_duration(spec.interval);
             faults.push(("timeout", format!("write one shorter than the interval of {interval}")));
         }
-        faults.extend(self.from.fault());
+        faults.extend(self.from.fault(spec.timeout));
         faults
     }
 
