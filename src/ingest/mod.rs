@@ -11,6 +11,7 @@ pub mod line_protocol;
 mod ndjson;
 mod performance_json;
 mod prometheus_text;
+mod remote_write;
 mod source;
 mod system;
 
@@ -22,6 +23,7 @@ pub use known::Known;
 pub use ndjson::read_ndjson;
 pub use performance_json::read_performance;
 pub use prometheus_text::read_prometheus;
+pub use remote_write::{RemoteWrite, Written};
 pub use source::{
     CollectorStats, Collectors, From, Health, Planned, Priority, Readings, Source, SourceError, SourceSpec,
     WrittenSource,

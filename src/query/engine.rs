@@ -16,6 +16,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::StreamExt;
 
 use super::forecast::ForecastFunction;
+use super::sketch_quantile::sketch_quantile;
 use super::system::{MemoryShare, SystemTable, SystemTables, TellMemory};
 use super::tables::{CATALOG, SCHEMA, Tables, session};
 use crate::store::{Backup, HEAD_FULL, Snapshot, Store, StoreError, StoreStats, Verified, told_with_causes};
@@ -223,6 +224,7 @@ impl Engine {
         let context = SessionContext::new_with_state(session(&self.base, schemas)?);
         context.register_udtf("forecast", Arc::new(ForecastFunction::forecast(snapshot.clone())));
         context.register_udtf("capacity_eta", Arc::new(ForecastFunction::capacity_eta(snapshot)));
+        context.register_udf(sketch_quantile());
         Ok(context)
     }
 }

@@ -4,6 +4,7 @@ mod about;
 mod body;
 mod error;
 mod ops;
+mod remote_write;
 mod server;
 mod sql;
 mod state;

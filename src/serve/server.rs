@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 
 use super::error::ApiError;
 use super::state::{App, Limits, LineCaches, Meters, mib};
-use super::{about, ops, sql, write};
+use super::{about, ops, remote_write, sql, write};
 use crate::flow::{Sources, StageStats};
 use crate::ingest::Known;
 use crate::model::Timestamp;
@@ -48,6 +48,7 @@ impl Server {
             meters: Meters::default(),
             lines: LineCaches::within(known),
             known: Arc::new(Known::within(known)),
+            remote_write: Known::within(known),
             room: Arc::new(Semaphore::new(room_mib as usize)),
             room_mib,
         });
@@ -57,6 +58,7 @@ impl Server {
             .route("/write", post(write::lines))
             .route("/api/v2/write", post(write::lines))
             .route("/api/v3/write_lp", post(write::lines))
+            .route("/api/v1/write", post(remote_write::write))
             .route("/api/performance", post(write::performance))
             .route("/api/v1/events", post(write::performance))
             .route("/api/v1/sql", any(sql::sql))
@@ -94,6 +96,6 @@ async fn wrong_method(method: Method, uri: Uri) -> ApiError {
 }
 
 async fn unknown(uri: Uri) -> ApiError {
-    let paths = "/write, /api/v2/write, /api/v3/write_lp, /api/performance, /api/v1/events, /api/v1/sql, /api/v1/stats, /api/v1/verify, /api/v1/snapshot, /metrics, /health, /ready";
+    let paths = "/write, /api/v2/write, /api/v3/write_lp, /api/v1/write, /api/performance, /api/v1/events, /api/v1/sql, /api/v1/stats, /api/v1/verify, /api/v1/snapshot, /metrics, /health, /ready";
     ApiError::new(StatusCode::NOT_FOUND, format!("there is nothing at {}: there are {paths}", uri.path()))
 }

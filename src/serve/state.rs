@@ -25,6 +25,8 @@ pub struct Meters {
     pub lines: AtomicU64,
     pub refused_lines: AtomicU64,
     pub text_fields: AtomicU64,
+    pub exemplars: AtomicU64,
+    pub nonfinite: AtomicU64,
 }
 
 /// What is taken of a request.
@@ -53,6 +55,8 @@ pub(super) struct App {
     pub lines: LineCaches,
     /// Series of the other formats.
     pub known: Arc<Known>,
+    /// Those of remote write, by the labels as they come.
+    pub remote_write: Known,
     /// Mebibytes of bodies that may be in memory at once.
     pub room: Arc<Semaphore>,
     pub room_mib: u32,
@@ -75,7 +79,7 @@ impl App {
     }
 
     pub fn known_bytes(&self) -> u64 {
-        (self.lines.bytes() + self.known.bytes()) as u64
+        (self.lines.bytes() + self.known.bytes() + self.remote_write.bytes()) as u64
     }
 }
 

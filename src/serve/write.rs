@@ -79,12 +79,12 @@ pub(super) async fn performance(
 /// Header in which a client names itself; without it, it is known by its address.
 const SOURCE: &str = "x-plimsoll-source";
 
-fn source(headers: &HeaderMap, client: SocketAddr) -> String {
+pub(super) fn source(headers: &HeaderMap, client: SocketAddr) -> String {
     let named = headers.get(SOURCE).and_then(|name| name.to_str().ok()).filter(|name| !name.trim().is_empty());
     named.map_or_else(|| client.ip().to_canonical().to_string(), str::to_owned)
 }
 
-fn bounds(app: &App) -> TimeBounds {
+pub(super) fn bounds(app: &App) -> TimeBounds {
     TimeBounds::new((app.now)(), app.limits.future, app.limits.retention.longest_of_samples().length())
 }
 
@@ -97,17 +97,15 @@ fn finish(app: &App, gather: Gather<'_>) -> Result<Response, ApiError> {
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-async fn off_thread(
+pub(super) async fn off_thread(
     app: &Arc<App>,
     headers: HeaderMap,
     content: Body,
     work: impl FnOnce(&App, Bytes) -> Result<Response, ApiError> + Send + 'static,
 ) -> Result<Response, ApiError> {
     let limit = app.limits.body;
-    // Compressed, a body may grow to the limit; plain, it is as long as it says.
     let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    let compressed = headers.contains_key(header::CONTENT_ENCODING);
-    let bytes = length.filter(|_| !compressed).unwrap_or(limit).min(limit);
+    let bytes = length.map_or(limit, |length| body::grown(length, &headers, limit)).min(limit);
     let room = app.room.clone().acquire_many_owned(mib(bytes).min(app.room_mib)).await;
     let content = body::whole(content, limit).await?;
     let app = app.clone();
