@@ -24,6 +24,7 @@ mod prometheus_text;
 mod scrape;
 mod postgres;
 mod redis;
+mod remote_write;
 mod source;
 mod statsd;
 mod system;
@@ -47,6 +48,7 @@ pub use prometheus_text::read_prometheus;
 pub use scrape::{Action, BasicAuth, PrometheusSpec, RelabelSpec, Scheme};
 pub use postgres::{PostgresSource, PostgresSpec};
 pub use redis::{RedisSource, RedisSpec};
+pub use remote_write::{RemoteWrite, Written};
 pub use source::{
     CollectorStats, Collectors, From, Health, Living, Planned, Priority, Readings, Source, SourceError, SourceSpec,
     WrittenSource,

@@ -160,9 +160,7 @@ impl Families {
         };
         let Some((family, suffix)) = whole.or_else(stem) else { return About::default() };
         let kind = family.kind.and_then(|kind| kind_of_part(kind, suffix, labels));
-        // `_count` and `_bucket` count observations, whatever the unit of what is observed.
-        let unit = if matches!(suffix, "_count" | "_bucket" | "_gcount" | "_created") { "" } else { &family.unit };
-        About { kind, unit, help: &family.help }
+        About { kind, unit: unit_of_part(suffix, &family.unit), help: &family.help }
     }
 }
 
@@ -179,7 +177,7 @@ fn kind_of(word: &str) -> Option<Kind> {
 }
 
 /// The kind of a series of a family of `kind`; `None`: as its name suggests.
-fn kind_of_part(kind: Kind, suffix: &str, labels: &[(&str, &str)]) -> Option<Kind> {
+pub(super) fn kind_of_part(kind: Kind, suffix: &str, labels: &[(&str, &str)]) -> Option<Kind> {
     match (kind, suffix) {
         (Kind::Histogram, "_bucket" | "_count" | "_sum") | (Kind::Summary, "_count" | "_sum") => Some(Kind::Counter),
         (Kind::Summary, "") if labels.iter().any(|(name, _)| *name == "quantile") => Some(Kind::Summary),
@@ -188,6 +186,12 @@ fn kind_of_part(kind: Kind, suffix: &str, labels: &[(&str, &str)]) -> Option<Kin
         (_, "_created") => Some(Kind::Gauge),
         _ => None,
     }
+}
+
+/// The unit of a series of a family of `unit`.
+pub(super) fn unit_of_part<'t>(suffix: &str, unit: &'t str) -> &'t str {
+    // `_count` and `_bucket` count observations, whatever the unit of what is observed.
+    if matches!(suffix, "_count" | "_bucket" | "_gcount" | "_created") { "" } else { unit }
 }
 
 /// One line: a series, a value, a time.

@@ -19,6 +19,7 @@ use futures::StreamExt;
 use super::forecast::ForecastFunction;
 use super::growth;
 use super::instant::InstantFunction;
+use super::sketch_quantile::sketch_quantile;
 use super::system::{MemoryShare, SystemTable, SystemTables, TellMemory};
 use super::tables::{CATALOG, SCHEMA, Tables, session};
 use crate::store::{Backup, HEAD_FULL, Snapshot, Store, StoreError, StoreStats, Verified, told_with_causes};
@@ -230,6 +231,7 @@ impl Engine {
         context.register_udtf("forecast", Arc::new(ForecastFunction::forecast(snapshot.clone())));
         context.register_udtf("capacity_eta", Arc::new(ForecastFunction::capacity_eta(snapshot.clone())));
         context.register_udtf("instant", Arc::new(InstantFunction::new(snapshot)));
+        context.register_udf(sketch_quantile());
         Ok(context)
     }
 }

@@ -10,6 +10,7 @@ mod render;
 mod samples;
 mod selection;
 mod series;
+mod sketch_quantile;
 mod stream;
 mod system;
 mod tables;

@@ -9,6 +9,7 @@ mod ops;
 mod own;
 mod push;
 mod requests;
+mod remote_write;
 mod server;
 mod sql;
 mod state;

@@ -16,7 +16,7 @@ use super::error::ApiError;
 use super::own::own_metrics;
 use super::requests::{self, Requests};
 use super::state::{App, Limits, LineCaches, Meters, mib};
-use super::{about, influx, ops, push, sql, write};
+use super::{about, influx, ops, push, remote_write, sql, write};
 use crate::flow::{Sources, StageStats};
 use crate::ingest::{CollectorStats, Known, ListenerStats, TellOwn};
 use crate::model::Timestamp;
@@ -60,6 +60,7 @@ impl Server {
             requests: Requests::default(),
             lines: LineCaches::within(known),
             known: Arc::new(Known::within(known)),
+            remote_write: Known::within(known),
             room: Arc::new(Semaphore::new(room_mib as usize)),
             room_mib,
             waiting: AtomicUsize::new(0),
@@ -74,6 +75,7 @@ impl Server {
             .route("/api/v3/write_lp", post(write::lines_v3))
             .route("/ping", get(influx::ping))
             .route("/query", get(influx::query).post(influx::query))
+            .route("/api/v1/write", post(remote_write::write))
             .route("/api/performance", post(write::performance))
             .route("/api/v1/events", post(write::performance))
             .route("/api/v1/sql", any(sql::sql))
@@ -121,6 +123,6 @@ async fn wrong_method(method: Method, uri: Uri) -> ApiError {
 }
 
 async fn unknown(uri: Uri) -> ApiError {
-    let paths = "/write, /api/v2/write, /api/v3/write_lp, /api/performance, /api/performance/sources, /api/v1/events, /api/v1/sql, /api/v1/stats, /api/v1/verify, /api/v1/snapshot, /metrics, /health, /ready, /ping, /query, /api/v1/import/prometheus, /metrics/job/NAME, /collectd";
+    let paths = "/write, /api/v2/write, /api/v3/write_lp, /api/v1/write, /api/performance, /api/performance/sources, /api/v1/events, /api/v1/sql, /api/v1/stats, /api/v1/verify, /api/v1/snapshot, /metrics, /health, /ready, /ping, /query, /api/v1/import/prometheus, /metrics/job/NAME, /collectd";
     ApiError::new(StatusCode::NOT_FOUND, format!("there is nothing at {}: there are {paths}", uri.path()))
 }

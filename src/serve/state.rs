@@ -30,6 +30,8 @@ pub struct Meters {
     pub text_fields: AtomicU64,
     /// Requests that were told to come later: too many waited, or one waited too long.
     pub turned_away: AtomicU64,
+    pub exemplars: AtomicU64,
+    pub nonfinite: AtomicU64,
 }
 
 /// What is taken of a request.
@@ -61,6 +63,8 @@ pub(super) struct App {
     pub lines: LineCaches,
     /// Series of the other formats.
     pub known: Arc<Known>,
+    /// Those of remote write, by the labels as they come.
+    pub remote_write: Known,
     /// Mebibytes of bodies that may be in memory at once.
     pub room: Arc<Semaphore>,
     pub room_mib: u32,
@@ -117,7 +121,7 @@ impl App {
     }
 
     pub fn known_bytes(&self) -> u64 {
-        (self.lines.bytes() + self.known.bytes()) as u64
+        (self.lines.bytes() + self.known.bytes() + self.remote_write.bytes()) as u64
     }
 }
 

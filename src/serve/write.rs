@@ -156,10 +156,8 @@ pub(super) async fn off_thread(
     work: impl FnOnce(&App, Bytes) -> Result<Response, ApiError> + Send + 'static,
 ) -> Result<Response, ApiError> {
     let limit = app.limits.body;
-    // Compressed, a body may grow to the limit; plain, it is as long as it says.
     let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    let compressed = headers.contains_key(header::CONTENT_ENCODING);
-    let bytes = length.filter(|_| !compressed).unwrap_or(limit).min(limit);
+    let bytes = length.map_or(limit, |length| body::grown(length, &headers, limit)).min(limit);
     let room = app.enter(bytes).await?;
     let content = body::whole(content, limit).await?;
     let app = app.clone();
