@@ -71,7 +71,7 @@ impl Source for PostgresSource {
             end: self.world.clock.elapsed() + self.timeout * 4 / 5,
             world: &self.world,
         };
-        let mut answered = false;
+        let (mut answered, mut server_is_told) = (false, false);
         for database in &mut self.databases {
             let name = database.name.as_deref();
             let line = match database.line.take().filter(|line| !line.is_closed()) {
@@ -79,16 +79,18 @@ impl Source for PostgresSource {
                 None => Line::open(&self.spec, name, &self.world, self.timeout).await,
             };
             let asked = match line {
-                Ok(line) => pass.ask(&line, !answered).await.map(|()| line),
+                Ok(line) => pass.ask(&line, !server_is_told).await.map(|()| line),
                 Err(error) => Err(error),
             };
             match asked {
                 Ok(line) => {
-                    answered = true;
+                    server_is_told = true;
                     database.line = Some(line);
                 }
                 Err(error) => pass.lacks.push(error.0),
             }
+            // Something was told, if not all.
+            answered |= !pass.readings.is_empty();
         }
         Ok(pass.finish(answered, &mut self.living))
     }
@@ -154,16 +156,18 @@ impl Pass<'_> {
         name: &'static str,
         sql: &str,
     ) -> Result<Vec<tokio_postgres::SimpleQueryRow>, SourceError> {
-        if self.world.clock.elapsed() >= self.end {
-            self.lack(name, "the pass took too long: raise the source's `timeout` and `interval`");
-            return Ok(Vec::new());
-        }
-        match line.ask(sql).await {
-            Ok(rows) => Ok(rows),
-            Err(Failed::Lost(error)) => Err(error),
-            Err(Failed::Query(error)) => {
+        let left = self.end.saturating_sub(self.world.clock.elapsed());
+        match tokio::time::timeout(left, line.ask(sql)).await {
+            Ok(Ok(rows)) => Ok(rows),
+            Ok(Err(Failed::Lost(error))) => Err(error),
+            Ok(Err(Failed::Query(error))) => {
                 self.lack(name, &error);
                 Ok(Vec::new())
+            }
+            // What was told so far is kept. The connection goes, since an answer is still to come on it.
+            Err(_) => {
+                *self.errors.entry(name).or_default() += 1;
+                Err(SourceError::new(format!("{name} took too long: raise the source's `timeout` and `interval`")))
             }
         }
     }

@@ -2,6 +2,9 @@
 //!
 //! To tell a size, PostgreSQL takes a weak lock, which waits where somebody holds or wants the strongest one. Such
 //! tables and indexes have no size in that pass, rather than that nothing has; `lock_timeout` catches the rest.
+//!
+//! To look at the size of each of thousands takes long, so the largest are sought among those that are by the
+//! catalog's estimates: four times as many as are told.
 
 use super::query::{Of, Query};
 
@@ -18,11 +21,15 @@ pub(super) const TABLES: &[Query] = &[
         versions: 12..u32::MAX,
         sql: "WITH locked AS MATERIALIZED (
                 SELECT relation FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND relation IS NOT NULL
+            ), likely AS MATERIALIZED (
+                SELECT c.oid, c.relpages
+                FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                WHERE c.relkind IN ('r', 'm') AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+                ORDER BY greatest(c.relpages, pg_stat_get_live_tuples(c.oid) / 100) DESC LIMIT 4 * {tables}
             ), largest AS MATERIALIZED (
                 SELECT c.oid, l.relation IS NULL AS is_free, CASE WHEN l.relation IS NULL
                     THEN pg_relation_size(c.oid) ELSE c.relpages::bigint * 8192 END AS size
-                FROM pg_stat_user_tables s JOIN pg_class c ON c.oid = s.relid
-                LEFT JOIN (SELECT DISTINCT relation FROM locked) l ON l.relation = c.oid
+                FROM likely c LEFT JOIN (SELECT DISTINCT relation FROM locked) l ON l.relation = c.oid
                 ORDER BY 3 DESC LIMIT {tables}
             )
             SELECT s.schemaname AS schema, s.relname AS \"table\",
@@ -57,11 +64,15 @@ pub(super) const TABLES: &[Query] = &[
         versions: 12..u32::MAX,
         sql: "WITH locked AS MATERIALIZED (
                 SELECT relation FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND relation IS NOT NULL
+            ), likely AS MATERIALIZED (
+                SELECT c.oid, c.relpages FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+                JOIN pg_namespace n ON n.oid = c.relnamespace
+                WHERE c.relkind = 'i' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
+                ORDER BY greatest(c.relpages, pg_stat_get_live_tuples(i.indrelid) / 300) DESC LIMIT 8 * {tables}
             ), largest AS MATERIALIZED (
                 SELECT c.oid, l.relation IS NULL AS is_free, CASE WHEN l.relation IS NULL
                     THEN pg_relation_size(c.oid) ELSE c.relpages::bigint * 8192 END AS size
-                FROM pg_stat_user_indexes s JOIN pg_class c ON c.oid = s.indexrelid
-                LEFT JOIN (SELECT DISTINCT relation FROM locked) l ON l.relation = c.oid
+                FROM likely c LEFT JOIN (SELECT DISTINCT relation FROM locked) l ON l.relation = c.oid
                 ORDER BY 3 DESC LIMIT 2 * {tables}
             )
             SELECT s.schemaname AS schema, s.relname AS \"table\", s.indexrelname AS index,

@@ -61,9 +61,27 @@ struct Use {
 #[derive(Debug, Clone, Copy, Default)]
 struct Look {
     bytes: Option<f64>,
-    expires: Option<bool>,
+    life: Option<Life>,
     /// Frequency or idle seconds.
     used: Option<f64>,
+}
+
+/// How long a key has to live.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Life {
+    Forever,
+    Seconds(f64),
+}
+
+impl Life {
+    /// Of an answer to PTTL; `None` of a key that is not there.
+    fn of(milliseconds: f64) -> Option<Life> {
+        match milliseconds {
+            -2.0 => None,
+            left if left < 0.0 => Some(Life::Forever),
+            left => Some(Life::Seconds(left / 1000.0)),
+        }
+    }
 }
 
 /// What a pass knows of the database.
@@ -228,11 +246,11 @@ async fn ask(
         let used = number(answers.first());
         lookups.count(used.is_some());
         let left = number(answers.get(1));
-        if let Some(left) = left {
-            lookups.count(left > -2.0);
+        let life = left.and_then(Life::of);
+        if left.is_some() {
+            lookups.count(life.is_some());
         }
-        let expires = left.filter(|left| *left > -2.0).map(|left| left >= 0.0);
-        Look { used, expires, bytes: number(answers.get(2)) }
+        Look { used, life, bytes: number(answers.get(2)) }
     };
     Ok(answers.chunks(if whole { 3 } else { 1 }).map(look).collect())
 }
@@ -279,6 +297,8 @@ struct Sum {
     keys: f64,
     bytes: f64,
     expiring: f64,
+    /// Seconds that those have left, together.
+    left: f64,
 }
 
 impl Sum {
@@ -286,6 +306,7 @@ impl Sum {
         self.keys += other.keys;
         self.bytes += other.bytes;
         self.expiring += other.expiring;
+        self.left += other.left;
     }
 }
 
@@ -296,9 +317,17 @@ impl Prefixes {
         let mut sampled = 0.0;
         for (key, look) in seen {
             // A key that went meanwhile has no time to live.
-            let Some(expires) = look.expires else { continue };
-            let expiring = f64::from(u8::from(expires));
-            sums.entry(prefix(key)).or_default().add(Sum { keys: 1.0, bytes: look.bytes.unwrap_or(0.0), expiring });
+            let Some(life) = look.life else { continue };
+            let (expiring, left) = match life {
+                Life::Forever => (0.0, 0.0),
+                Life::Seconds(seconds) => (1.0, seconds),
+            };
+            sums.entry(prefix(key)).or_default().add(Sum {
+                keys: 1.0,
+                bytes: look.bytes.unwrap_or(0.0),
+                expiring,
+                left,
+            });
             sampled += 1.0;
         }
         let mut sums: Vec<(String, Sum)> = sums.into_iter().collect();
@@ -331,6 +360,10 @@ impl Prefixes {
             put("redis_prefix_memory_bytes", &labels, help, sum.bytes * each);
             let help = "Share of the prefix's keys that will expire.";
             put("redis_prefix_expiring_ratio", &labels, help, sum.expiring / sum.keys);
+            if sum.expiring > 0.0 {
+                let help = "Average time that those have left.";
+                put("redis_prefix_ttl_seconds", &labels, help, sum.left / sum.expiring);
+            }
         }
     }
 }
@@ -339,18 +372,18 @@ impl Prefixes {
 mod tests {
     use super::*;
 
-    fn look(bytes: f64, expires: bool) -> Look {
-        Look { bytes: Some(bytes), expires: Some(expires), used: Some(0.0) }
+    fn look(bytes: f64, milliseconds: f64) -> Look {
+        Look { bytes: Some(bytes), life: Life::of(milliseconds), used: Some(0.0) }
     }
 
     #[test]
     fn a_sample_stands_for_all_keys() {
         let seen: Vec<(&[u8], Look)> = vec![
-            (b"user:1", look(50.0, true)),
-            (b"user:2", look(70.0, false)),
-            (b"session:1", look(10.0, true)),
-            (b"plain", look(30.0, false)),
-            (b"user:gone", Look::default()),
+            (b"user:1", look(50.0, 4000.0)),
+            (b"user:2", look(70.0, -1.0)),
+            (b"session:1", look(10.0, 500.0)),
+            (b"plain", look(30.0, -1.0)),
+            (b"user:gone", look(1.0, -2.0)),
         ];
         let told = |most, all| {
             let mut readings = Readings::default();
@@ -358,18 +391,22 @@ mod tests {
             readings.lines()
         };
         let all = told(1, Some(40.0));
-        let of = |prefix: &str, keys: u32, bytes: u32, share: f64| {
+        let of = |prefix: &str, keys: u32, bytes: u32, share: f64, left: Option<f64>| {
             let labels = format!("{{db=\"0\",prefix=\"{prefix}\"}}");
-            [
+            let mut lines = vec![
                 format!("redis_prefix_keys{labels} {keys}"),
                 format!("redis_prefix_memory_bytes{labels} {bytes}"),
                 format!("redis_prefix_expiring_ratio{labels} {share}"),
-            ]
+            ];
+            lines.extend(left.map(|left| format!("redis_prefix_ttl_seconds{labels} {left}")));
+            lines
         };
         assert_eq!(all[..2], [r#"redis_sampled_keys{db="0"} 4"#, r#"redis_sample_whole{db="0"} 0"#]);
-        assert_eq!(all[2..], [of("user", 20, 1200, 0.5), of("(others)", 20, 400, 0.5)].concat());
+        assert_eq!(all[2..], [of("user", 20, 1200, 0.5, Some(4.0)), of("(others)", 20, 400, 0.5, Some(0.5))].concat());
         let whole = told(3, None);
-        assert_eq!(whole[2..], [of("user", 2, 120, 0.5), of("(none)", 1, 30, 0.0), of("session", 1, 10, 1.0)].concat());
+        let wanted =
+            [of("user", 2, 120, 0.5, Some(4.0)), of("(none)", 1, 30, 0.0, None), of("session", 1, 10, 1.0, Some(0.5))];
+        assert_eq!(whole[2..], wanted.concat());
     }
 
     #[test]
