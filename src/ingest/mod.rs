@@ -19,12 +19,12 @@ mod names;
 mod ndjson;
 mod own;
 mod performance_json;
+mod postgres;
 mod probe;
 mod prometheus_text;
-mod scrape;
-mod postgres;
 mod redis;
 mod remote_write;
+mod scrape;
 mod source;
 mod statsd;
 mod system;
@@ -43,12 +43,12 @@ pub use listen::{ListenError, ListenSpec, ListenerStats, Listeners, Taken, Trans
 pub use ndjson::read_ndjson;
 pub use own::{OwnMetric, OwnRow, OwnSource, TellOwn, own_text};
 pub use performance_json::read_performance;
+pub use postgres::{PostgresSource, PostgresSpec};
 pub use probe::{Expression, HttpSource, HttpSpec, StatusRange};
 pub use prometheus_text::read_prometheus;
-pub use scrape::{Action, BasicAuth, PrometheusSpec, RelabelSpec, Scheme};
-pub use postgres::{PostgresSource, PostgresSpec};
 pub use redis::{RedisSource, RedisSpec};
 pub use remote_write::{RemoteWrite, Written};
+pub use scrape::{Action, BasicAuth, PrometheusSpec, RelabelSpec, Scheme};
 pub use source::{
     CollectorStats, Collectors, From, Health, Living, Planned, Priority, Readings, Source, SourceError, SourceSpec,
     WrittenSource,

@@ -35,7 +35,11 @@ fn of_ingest(app: &App) -> Vec<OwnMetric> {
         meter("ingest_lines_total", "Lines of line protocol read.", &meters.lines),
         meter("ingest_refused_lines_total", "Lines refused.", &meters.refused_lines),
         meter("ingest_text_fields_total", "Text fields, which are not stored.", &meters.text_fields),
-        meter("ingest_nonfinite_samples_total", "Samples left out for a value that is NaN or infinite.", &meters.nonfinite),
+        meter(
+            "ingest_nonfinite_samples_total",
+            "Samples left out for a value that is NaN or infinite.",
+            &meters.nonfinite,
+        ),
         meter("ingest_exemplars_total", "Exemplars, which are not stored.", &meters.exemplars),
         meter("ingest_turned_away_total", "Requests told to come later since others waited.", &meters.turned_away),
     ]

@@ -7,10 +7,10 @@ use serde::Deserialize;
 use super::{Planned, Priority, SourceSpec};
 use crate::ingest::exec::{ExecSource, ExecSpec};
 use crate::ingest::json::{JsonSource, JsonSpec};
-use crate::ingest::probe::{HttpSource, HttpSpec};
-use crate::ingest::scrape::PrometheusSpec;
 use crate::ingest::postgres::{PostgresSource, PostgresSpec};
+use crate::ingest::probe::{HttpSource, HttpSpec};
 use crate::ingest::redis::{RedisSource, RedisSpec};
+use crate::ingest::scrape::PrometheusSpec;
 use crate::ingest::system::{SystemSource, SystemSpec};
 use crate::world::World;
 
@@ -129,6 +129,8 @@ fn probes(http: &HttpSpec, spec: &SourceSpec, world: &World) -> Vec<Planned> {
         Planned { spec: SourceSpec { id, ..spec.clone() }, source }
     };
     targets.iter().map(planned).collect()
+}
+
 /// The same with the label `instance`, so that the series of two servers are apart.
 fn of_instance(spec: &SourceSpec, instance: &str) -> SourceSpec {
     let mut spec = spec.clone();
