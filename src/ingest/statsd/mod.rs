@@ -22,6 +22,7 @@
 //! sum that only grows has no place for the past.
 
 mod aggregate;
+mod held;
 mod line;
 mod spread;
 
