@@ -14,7 +14,7 @@ use serde_json::Value;
 use tempfile::tempdir;
 
 use crate::support::{Client, Server, now_seconds, plimsoll, program as plimsoll_program, until};
-use program::{Labels, Prometheus, Sample};
+use program::{Labels, NodeExporter, Prometheus, Sample};
 use target::{CALM, Target};
 
 /// How long both scrape.
@@ -324,4 +324,35 @@ fn a_target_that_comes_back_is_seen_at_once() {
     assert_eq!(crate::support::number(&instant("up")), 1.0);
     eprintln!("seen again after {:?}", started.elapsed());
     again.stop();
+}
+
+/// The exporter that most machines have: all of its series are there, each with its name and labels.
+#[test]
+fn a_node_exporter_is_taken_whole() {
+    let folder = tempdir().unwrap();
+    let Some(exporter) = NodeExporter::start() else { return };
+    let server = scraping(folder.path(), std::slice::from_ref(&exporter.place));
+    until("the first scrape", || {
+        !server.sql("SELECT 1 FROM system.metrics WHERE metric = 'node_uname_info'").is_empty()
+    });
+    let text = exporter.text();
+    // What it tells from one second to the next may differ in its own Go runtime and in processes.
+    let is_steady = |line: &&str| line.starts_with("node_cpu_seconds_total") || line.starts_with("node_memory_Mem");
+    let names = |line: &str| line.rsplit_once(' ').unwrap().0.to_owned();
+    let told: BTreeSet<String> = text.lines().filter(is_steady).map(names).collect();
+    let rows = server.sql(
+        "SELECT series, kind FROM system.series WHERE metric = 'node_cpu_seconds_total' OR metric LIKE 'node_memory_Mem%'",
+    );
+    let ours = rows.iter().map(|row| {
+        let series = row["series"].as_str().unwrap();
+        let series = series.replace(&format!("instance=\"{}\",job=\"t\"", exporter.place), "");
+        series.replace(",,", ",").replace("{,", "{").replace(",}", "}").replace("{}", "")
+    });
+    assert_eq!(ours.collect::<BTreeSet<_>>(), told);
+    assert!(rows.iter().any(|row| row["kind"] == "counter") && rows.iter().any(|row| row["kind"] == "gauge"));
+    let scraped = server.sql("SELECT value FROM instant('scrape_samples_scraped', now())");
+    let lines = text.lines().filter(|line| !line.starts_with('#')).count() as f64;
+    assert!((crate::support::number(&scraped) - lines).abs() <= 0.05 * lines, "{scraped:?} of {lines}");
+    let rows = server.sql("SELECT health, refused, last_error FROM system.collectors");
+    assert_eq!((&rows[0]["health"], &rows[0]["refused"]), (&"healthy".into(), &0.into()), "{rows:?}");
 }
