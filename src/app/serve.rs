@@ -16,10 +16,15 @@ pub(super) struct ServeArgs {
     /// Address and port of HTTP; port 0 takes a free one
     #[arg(long, default_value = "127.0.0.1:9464", value_name = "ADDR")]
     listen: String,
+    /// Address and port of OTLP over gRPC; without it, what the settings say
+    #[arg(long, value_name = "ADDR")]
+    otlp_grpc: Option<String>,
 }
 
 pub(super) fn serve(global: &Global, args: &ServeArgs) -> anyhow::Result<()> {
-    run(Node::open_to_write(&global.data, settings(global)?)?, &args.listen)
+    let mut settings = settings(global)?;
+    settings.listen.otlp_grpc = args.otlp_grpc.clone().or(settings.listen.otlp_grpc);
+    run(Node::open_to_write(&global.data, settings)?, &args.listen)
 }
 
 /// Serves a node until the process is told to stop, then closes it.
@@ -40,6 +45,7 @@ pub(super) fn run(mut node: Node, listen: &str) -> anyhow::Result<()> {
         sources: node.doors.clone(),
         engine: node.engine.clone(),
         limits,
+        otlp_grpc: node.settings.listen.otlp_grpc.clone(),
         now: Arc::new(move || clock.now()),
         stages: Arc::new(move || told.stats()),
     };
@@ -49,6 +55,9 @@ pub(super) fn run(mut node: Node, listen: &str) -> anyhow::Result<()> {
         node.collectors.start(sources, &node.world, &*node.doors, future);
         // Before the address is told: whoever reads it may tell the server to stop.
         let told_to_stop = told_to_stop()?;
+        if let Some(address) = server.otlp_grpc() {
+            eprintln!("plimsoll takes OTLP over gRPC on {address}");
+        }
         eprintln!("plimsoll listens on http://{} and keeps {}", server.address()?, node.store.dir().display());
         server.run(told_to_stop).await?;
         node.collectors.stop().await;

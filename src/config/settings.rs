@@ -24,6 +24,7 @@ pub struct Settings {
     pub memory: ByteSize,
     pub store: StoreSettings,
     pub ingest: IngestSettings,
+    pub listen: ListenSettings,
     pub collect: CollectSettings,
     /// `[[sources]]`, one for each that is asked at an interval.
     pub sources: Vec<WrittenSource>,
@@ -37,6 +38,7 @@ impl Default for Settings {
             memory: ByteSize::mib(512),
             store: StoreSettings::default(),
             ingest: IngestSettings::default(),
+            listen: ListenSettings::default(),
             collect: CollectSettings::default(),
             sources: Vec::new(),
             query: QuerySettings::default(),
@@ -171,6 +173,14 @@ impl Default for IngestSettings {
             series_max: budget.series_max,
         }
     }
+}
+
+/// `[listen]`: where `serve` listens besides HTTP.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ListenSettings {
+    /// OTLP over gRPC, as in `127.0.0.1:4317`.
+    pub otlp_grpc: Option<String>,
 }
 
 /// `[collect]`

@@ -9,6 +9,7 @@ mod gather;
 mod known;
 pub mod line_protocol;
 mod ndjson;
+pub mod otlp;
 mod performance_json;
 mod prometheus_text;
 mod source;

@@ -42,6 +42,11 @@ async fn discard(body: Body) {
 /// The body without its `Content-Encoding`.
 pub(super) fn plain(body: Bytes, headers: &HeaderMap, limit: usize) -> Result<Bytes, ApiError> {
     let encoding = headers.get(header::CONTENT_ENCODING).map_or("", |value| value.to_str().unwrap_or("?"));
+    unpacked(body, encoding, limit)
+}
+
+/// The bytes that were packed as `encoding` says.
+pub(super) fn unpacked(body: Bytes, encoding: &str, limit: usize) -> Result<Bytes, ApiError> {
     let decoder: Box<dyn Read + '_> = match encoding {
         "" | "identity" => return Ok(body),
         "gzip" | "x-gzip" => Box::new(flate2::read::MultiGzDecoder::new(&body[..])),
@@ -62,7 +67,7 @@ fn broken(encoding: &str, error: &std::io::Error) -> ApiError {
     ApiError::new(StatusCode::BAD_REQUEST, told)
 }
 
-fn too_large(limit: usize) -> ApiError {
+pub(super) fn too_large(limit: usize) -> ApiError {
     let limit = bytesize::ByteSize::b(limit as u64);
     let error = format!(
         "the body is larger than {limit}: send it in parts, or raise `ingest.body_max` and, if it is over an eighth of it, `memory`"

@@ -3,7 +3,9 @@
 mod about;
 mod body;
 mod error;
+mod grpc;
 mod ops;
+mod otlp;
 mod server;
 mod sql;
 mod state;

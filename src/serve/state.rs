@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use crate::flow::{Sources, StageStats};
 use crate::ingest::Known;
 use crate::ingest::line_protocol::LineCache;
+use crate::ingest::otlp::Otlp;
 use crate::model::{Retention, Timestamp};
 use crate::query::{Engine, MemoryShare};
 
@@ -25,6 +26,7 @@ pub struct Meters {
     pub lines: AtomicU64,
     pub refused_lines: AtomicU64,
     pub text_fields: AtomicU64,
+    pub exemplars: AtomicU64,
 }
 
 /// What is taken of a request.
@@ -42,6 +44,11 @@ pub struct Limits {
     pub retention: Arc<Retention>,
 }
 
+/// Bytes of memory for sums of deltas.
+pub(super) fn delta_room(limits: &Limits) -> usize {
+    limits.known / 8
+}
+
 /// What handlers share.
 pub(super) struct App {
     pub sources: Arc<dyn Sources>,
@@ -53,6 +60,7 @@ pub(super) struct App {
     pub lines: LineCaches,
     /// Series of the other formats.
     pub known: Arc<Known>,
+    pub otlp: Otlp,
     /// Mebibytes of bodies that may be in memory at once.
     pub room: Arc<Semaphore>,
     pub room_mib: u32,
@@ -70,6 +78,12 @@ impl App {
                 self.known_bytes(),
                 Some(self.limits.known as u64),
                 "others are looked up each time",
+            ),
+            share(
+                "sums of OTLP deltas",
+                self.otlp.delta_bytes() as u64,
+                Some(delta_room(&self.limits) as u64),
+                "further delta series are refused",
             ),
         ]
     }

@@ -79,12 +79,12 @@ pub(super) async fn performance(
 /// Header in which a client names itself; without it, it is known by its address.
 const SOURCE: &str = "x-plimsoll-source";
 
-fn source(headers: &HeaderMap, client: SocketAddr) -> String {
+pub(super) fn source(headers: &HeaderMap, client: SocketAddr) -> String {
     let named = headers.get(SOURCE).and_then(|name| name.to_str().ok()).filter(|name| !name.trim().is_empty());
     named.map_or_else(|| client.ip().to_canonical().to_string(), str::to_owned)
 }
 
-fn bounds(app: &App) -> TimeBounds {
+pub(super) fn bounds(app: &App) -> TimeBounds {
     TimeBounds::new((app.now)(), app.limits.future, app.limits.retention.longest_of_samples().length())
 }
 
@@ -97,7 +97,7 @@ fn finish(app: &App, gather: Gather<'_>) -> Result<Response, ApiError> {
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-async fn off_thread(
+pub(super) async fn off_thread(
     app: &Arc<App>,
     headers: HeaderMap,
     content: Body,
