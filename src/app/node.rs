@@ -16,6 +16,9 @@ use crate::stages::{Doors, PipelineSpec, Pipelines};
 use crate::store::{Keeper, Store};
 use crate::world::{World, resident_bytes};
 
+/// Part of the memory for names that those of sources may take.
+const SHARE_OF_COLLECTORS: usize = 4;
+
 /// Everything of one data directory.
 pub(super) struct Node {
     pub world: World,
@@ -85,7 +88,7 @@ impl Node {
         let doors = Arc::new(Doors::new(store.clone(), settings.budget_spec()));
         let told = doors.clone();
         let sources = SystemTable { name: "sources", rows: Arc::new(move || source_rows(&told.stats())) };
-        let collectors = Collectors::new();
+        let collectors = Collectors::new(settings.memory_plan().known() / SHARE_OF_COLLECTORS);
         let told = collectors.teller();
         let asked = SystemTable { name: "collectors", rows: Arc::new(move || collector_rows(&told())) };
         let engine = Arc::new(Engine::new(store.clone(), vec![stages, sources, asked], settings.query_bytes())?);

@@ -14,5 +14,5 @@ mod tables;
 
 pub use crate::store::{Backup, StoreStats, TableStats, Verified};
 pub use engine::{Answer, Engine, QueryError, parse};
-pub use render::{OutputFormat, render};
+pub use render::{OutputFormat, RowWriter, render};
 pub use system::{MemoryShare, SystemTable, TellMemory, loss_rows};

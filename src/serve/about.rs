@@ -51,6 +51,8 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     metric("ingest_refused_lines_total", "counter", "Lines refused.", &meter(&meters.refused_lines));
     metric("ingest_text_fields_total", "counter", "Text fields, which are not stored.", &meter(&meters.text_fields));
     metric("ingest_exemplars_total", "counter", "Exemplars, which are not stored.", &meter(&meters.exemplars));
+    let told = "Requests told to come later since others waited.";
+    metric("ingest_turned_away_total", "counter", told, &meter(&meters.turned_away));
     let stats = app.engine.stats();
     metric("series", "gauge", "Series known.", &one(stats.series as f64));
     metric("head_samples", "gauge", "Samples in memory.", &one(stats.samples_in_memory as f64));

@@ -26,7 +26,7 @@ use tonic::metadata::MetadataValue;
 use tonic::transport::server::{TcpConnectInfo, TcpIncoming};
 use tonic::{Code, Status};
 
-use super::body::{too_large, unpacked};
+use super::body::{READ_MAX, too_large, too_slow, unpacked};
 use super::error::ApiError;
 use super::otlp::{code, take};
 use super::state::{App, mib};
@@ -102,7 +102,7 @@ async fn exported(
     content: Body,
 ) -> Result<Report, ApiError> {
     let packing = packing(headers)?;
-    let message = Message::read(app, content).await?;
+    let message = tokio::time::timeout(READ_MAX, Message::read(app, content)).await.map_err(|_| too_slow())??;
     let app = app.clone();
     let done = tokio::task::spawn_blocking(move || {
         let (body, _room) = message.unpacked(&app, packing)?;
@@ -159,8 +159,7 @@ impl Message {
         }
         let growth = if is_packed { GROWTH } else { 1 };
         let room = length.saturating_mul(growth).min(limit);
-        let permit = app.room.clone().acquire_many_owned(mib(room).min(app.room_mib)).await;
-        let permit = permit.map_err(|_| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the server stops"))?;
+        let permit = app.enter(room).await?;
         fill(&mut bytes, HEAD + length).await?;
         bytes.truncate(HEAD + length);
         Ok(Message { body: Bytes::from(bytes).slice(HEAD..), is_packed, bytes: room, room: permit })

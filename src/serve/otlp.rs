@@ -72,8 +72,10 @@ impl From<OtlpError> for ApiError {
 /// `google.rpc.Code` for a status of HTTP.
 pub(super) fn code(status: StatusCode) -> u8 {
     match status {
-        StatusCode::BAD_REQUEST => 3,
-        StatusCode::PAYLOAD_TOO_LARGE => 8,
+        // One too large is as large the next time: it is not to be sent again, as after 8 it might be.
+        StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE => 3,
+        StatusCode::REQUEST_TIMEOUT => 4,
+        StatusCode::TOO_MANY_REQUESTS => 8,
         StatusCode::UNSUPPORTED_MEDIA_TYPE | StatusCode::NOT_IMPLEMENTED => 12,
         StatusCode::SERVICE_UNAVAILABLE => 14,
         _ => 13,

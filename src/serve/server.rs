@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -57,6 +58,7 @@ impl Server {
             known: of_others,
             room: Arc::new(Semaphore::new(room_mib as usize)),
             room_mib,
+            waiting: AtomicUsize::new(0),
         });
         let told = Arc::downgrade(&app);
         app.engine.tell_memory_of(Arc::new(move || told.upgrade().map_or_else(Vec::new, |app| app.memory_shares())));

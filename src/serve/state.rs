@@ -1,11 +1,14 @@
 //! What handlers share: the parts of the server, its counts, its bounds.
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use axum::http::StatusCode;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::error::ApiError;
 
 use crate::flow::{Sources, StageStats};
 use crate::ingest::Known;
@@ -27,6 +30,8 @@ pub struct Meters {
     pub refused_lines: AtomicU64,
     pub text_fields: AtomicU64,
     pub exemplars: AtomicU64,
+    /// Requests that were told to come later: too many waited, or one waited too long.
+    pub turned_away: AtomicU64,
 }
 
 /// What is taken of a request.
@@ -64,9 +69,43 @@ pub(super) struct App {
     /// Mebibytes of bodies that may be in memory at once.
     pub room: Arc<Semaphore>,
     pub room_mib: u32,
+    /// Requests that wait for room.
+    pub waiting: AtomicUsize,
 }
 
+/// Requests that may wait for room in memory; more are told to come later at once.
+const WAITING_MAX: usize = 256;
+/// How long one waits before it is told so.
+const WAIT_MAX: Duration = Duration::from_secs(5);
+
 impl App {
+    /// Waits for room for a body of so many bytes.
+    ///
+    /// # Errors
+    /// 429 where too many wait already, 503 where none came free in time; both say when to send again.
+    pub async fn enter(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
+        let share = mib(bytes).min(self.room_mib);
+        if let Ok(room) = self.room.clone().try_acquire_many_owned(share) {
+            return Ok(room);
+        }
+        let turn_away = |status, told: String| {
+            self.meters.turned_away.fetch_add(1, Ordering::Relaxed);
+            Err(ApiError { retry_after_s: Some(1), ..ApiError::new(status, told) })
+        };
+        let _waiting = Waiting::new(&self.waiting);
+        if self.waiting.load(Ordering::Relaxed) > WAITING_MAX {
+            let told = format!("{WAITING_MAX} requests wait already: send again in 1 s, in fewer and larger requests");
+            return turn_away(StatusCode::TOO_MANY_REQUESTS, told);
+        }
+        match tokio::time::timeout(WAIT_MAX, self.room.clone().acquire_many_owned(share)).await {
+            Ok(Ok(room)) => Ok(room),
+            _ => turn_away(
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("the requests before it took over {} s: send again in 1 s", WAIT_MAX.as_secs()),
+            ),
+        }
+    }
+
     pub fn memory_shares(&self) -> Vec<MemoryShare> {
         let free = self.room.available_permits() as u64;
         let room = u64::from(self.room_mib);
@@ -90,6 +129,22 @@ impl App {
 
     pub fn known_bytes(&self) -> u64 {
         (self.lines.bytes() + self.known.bytes()) as u64
+    }
+}
+
+/// One that waits, counted as long as it does: also where its client leaves.
+struct Waiting<'w>(&'w AtomicUsize);
+
+impl<'w> Waiting<'w> {
+    fn new(count: &'w AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Waiting(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

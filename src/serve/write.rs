@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::body;
 use super::error::ApiError;
-use super::state::{App, mib};
+use super::state::App;
 use crate::ingest::line_protocol::{LineOptions, Precision, read_lines};
 use crate::ingest::{Gather, ReadError, TimeBounds, read_performance};
 
@@ -108,7 +108,7 @@ pub(super) async fn off_thread(
     let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     let compressed = headers.contains_key(header::CONTENT_ENCODING);
     let bytes = length.filter(|_| !compressed).unwrap_or(limit).min(limit);
-    let room = app.room.clone().acquire_many_owned(mib(bytes).min(app.room_mib)).await;
+    let room = app.enter(bytes).await?;
     let content = body::whole(content, limit).await?;
     let app = app.clone();
     let done = tokio::task::spawn_blocking(move || {

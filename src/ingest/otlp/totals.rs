@@ -82,10 +82,10 @@ impl Total {
         })))
     }
 
-    /// Adds what came since. Of another kind, or with other bounds, it begins anew with that.
+    /// Adds what came since. Of another kind, with other bounds, or too large for a number, it begins anew with that.
     pub fn add(&mut self, delta: Total) {
         match (self, delta) {
-            (Total::Number(total), Total::Number(delta)) => *total += delta,
+            (Total::Number(total), Total::Number(delta)) if (*total + delta).is_finite() => *total += delta,
             (Total::Explicit(total), Total::Explicit(delta)) if total.bounds == delta.bounds => total.add(&delta),
             (Total::Exponential(total), Total::Exponential(delta)) => total.add(*delta),
             (total, delta) => *total = delta,
@@ -249,6 +249,13 @@ mod tests {
         assert_eq!((&inner.counts[..], inner.count, inner.sum), (&[11, 22][..], 33, Some(4.0)));
         total.add(explicit(&[2.0], &[1, 1]).unwrap());
         assert_eq!(total, explicit(&[2.0], &[1, 1]).unwrap());
+    }
+
+    #[test]
+    fn numbers_beyond_all_bounds_begin_anew() {
+        let mut total = Total::Number(f64::MAX);
+        total.add(Total::Number(f64::MAX / 2.0));
+        assert_eq!(total, Total::Number(f64::MAX / 2.0));
     }
 
     #[test]

@@ -131,13 +131,15 @@ fn locked(told: &Told) -> MutexGuard<'_, Vec<CollectorStats>> {
 /// The sources that are being asked. They stop when this is dropped, or at [`Collectors::stop`].
 pub struct Collectors {
     told: Told,
+    /// Series that sources named before, of all of them.
+    known: Arc<Known>,
     tasks: JoinSet<()>,
 }
 
 impl Collectors {
-    /// Not asking anybody yet: `told` of each is there from the start.
-    pub fn new() -> Self {
-        Collectors { told: Told::default(), tasks: JoinSet::new() }
+    /// Not asking anybody yet. Names that sources wrote take up to `known_bytes` of memory.
+    pub fn new(known_bytes: usize) -> Self {
+        Collectors { told: Told::default(), known: Arc::new(Known::within(known_bytes)), tasks: JoinSet::new() }
     }
 
     /// Asks `all` from now on, on the runtime that this is called in. Samples later than `future` ahead of the clock are
@@ -155,7 +157,7 @@ impl Collectors {
             if !spec.enabled {
                 continue;
             }
-            let known = Arc::new(Known::within(KNOWN_BYTES));
+            let known = self.known.clone();
             let first = spread(&spec).mul_f64(crowd);
             let asking = Asking { told: self.told.clone(), place, world: world.clone(), intake, known, future, spec };
             self.tasks.spawn(asking.run(source, first));
@@ -173,15 +175,6 @@ impl Collectors {
         self.tasks.shutdown().await;
     }
 }
-
-impl Default for Collectors {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// Bytes of names kept for each source.
-const KNOWN_BYTES: usize = 1 << 20;
 
 struct Asking {
     told: Told,
