@@ -15,6 +15,7 @@ mod http;
 mod import;
 mod memory;
 mod ops;
+mod otlp;
 mod overload;
 mod series;
 mod sim;
