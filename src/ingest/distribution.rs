@@ -17,8 +17,8 @@ use crate::stats::Sketch;
 const SERIES_SCALE: i32 = 2;
 /// A bucket wider than this share of its bound is spread over several bins of the sketch.
 const NARROW: f64 = 1.03;
-/// Bins over which a wide bucket is spread.
-const SPREAD: u32 = 32;
+/// Parts over which a wide bucket is spread, as a power of two.
+const SPREAD_BITS: u32 = 5;
 
 /// How many values lay in a range: above `lower`, at most `upper`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -171,10 +171,13 @@ impl Bucket {
         if is_narrow {
             return sketch.add_many(middle(lower, upper), count);
         }
-        let parts = u64::from(SPREAD).min(count);
-        for part in 0..parts {
-            let share = count / parts + u64::from(part < count % parts);
-            sketch.add_many(lower + (upper - lower) * (part as f64 + 0.5) / parts as f64, share);
+        // A value more makes one part larger and none smaller, so that of two sketches the difference can be taken: the
+        // parts are filled in turn, in an order that spreads few evenly, too.
+        let parts = 1_u64 << SPREAD_BITS;
+        for turn in 0..parts {
+            let part = (turn as u32).reverse_bits() >> (u32::BITS - SPREAD_BITS);
+            let share = count / parts + u64::from(turn < count % parts);
+            sketch.add_many(lower + (upper - lower) * (f64::from(part) + 0.5) / parts as f64, share);
         }
     }
 }
@@ -276,6 +279,21 @@ mod tests {
         assert_eq!(counts[5], counts[6]);
         let halves = counts[3] - counts[1];
         assert!((halves / 414.2 - 1.0).abs() < 0.05, "{halves}");
+    }
+
+    #[test]
+    fn what_was_counted_between_two_sketches_is_their_difference() {
+        let (mut last, mut observed) = (Sketch::new(), 0);
+        for count in [1.0, 2.0, 3.0, 31.0, 32.0, 33.0, 100.0, 1e6] {
+            let sketch = Distribution::explicit(&[1.0, 10.0], &[0.0, count, 5.0], None).unwrap().sketch();
+            let more = sketch.minus(&last);
+            observed += more.count();
+            assert_eq!(observed, count as u64 + 5, "each value counts once");
+            last = sketch;
+        }
+        let few = Distribution::explicit(&[1.0, 9.0], &[0.0, 2.0, 0.0], None).unwrap().sketch();
+        let (low, high) = (few.quantile(0.0).unwrap(), few.quantile(1.0).unwrap());
+        assert!((1.0..2.0).contains(&low) && (5.0..6.0).contains(&high), "{low} {high}");
     }
 
     #[test]

@@ -215,8 +215,13 @@ impl<'a> Gather<'a> {
 
     /// The same of a series that is known already, at a time that [`TimeBounds::refuse`] lets pass.
     pub fn end_of(&mut self, series: SeriesId, time: Timestamp) -> Result<(), Refusal> {
-        self.ends.push(series, time);
+        self.hold_end(series, time);
         self.flush_if_full()
+    }
+
+    /// The same without handing on.
+    pub fn hold_end(&mut self, series: SeriesId, time: Timestamp) {
+        self.ends.push(series, time);
     }
 
     /// Takes a distribution, a row of the table `histograms`, or counts it as a fault of `line`. Its series, of the name

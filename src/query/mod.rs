@@ -4,13 +4,18 @@ mod derived;
 mod dimension;
 mod engine;
 mod forecast;
+mod growth;
+mod instant;
 mod render;
 mod samples;
 mod selection;
 mod series;
+mod sketch_quantile;
 mod stream;
 mod system;
 mod tables;
+#[cfg(test)]
+mod testing;
 
 pub use crate::store::{Backup, StoreStats, TableStats, Verified};
 pub use engine::{Answer, Engine, QueryError, parse};

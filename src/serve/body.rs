@@ -4,7 +4,7 @@ use std::io::Read;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody, to_bytes};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use futures::StreamExt;
 
 use super::error::ApiError;
@@ -45,6 +45,18 @@ async fn discard(body: Body) {
     }
 }
 
+/// Most bytes that one of a snappy body becomes: a copy of three becomes sixty-four.
+const SNAPPY_FACTOR: usize = 22;
+
+/// Bytes that a body of `length` takes at most once it is plain: itself and what it becomes.
+pub(super) fn grown(length: usize, headers: &HeaderMap, limit: usize) -> usize {
+    match headers.get(header::CONTENT_ENCODING).map_or(&b""[..], HeaderValue::as_bytes) {
+        b"" | b"identity" => length,
+        b"snappy" => length.saturating_mul(SNAPPY_FACTOR + 1),
+        _ => limit,
+    }
+}
+
 /// The body without its `Content-Encoding`.
 pub(super) fn plain(body: Bytes, headers: &HeaderMap, limit: usize) -> Result<Bytes, ApiError> {
     let encoding = headers.get(header::CONTENT_ENCODING).map_or("", |value| value.to_str().unwrap_or("?"));
@@ -57,8 +69,9 @@ pub(super) fn unpacked(body: Bytes, encoding: &str, limit: usize) -> Result<Byte
         "" | "identity" => return Ok(body),
         "gzip" | "x-gzip" => Box::new(flate2::read::MultiGzDecoder::new(&body[..])),
         "zstd" => Box::new(zstd::stream::read::Decoder::new(&body[..]).map_err(|error| broken("zstd", &error))?),
+        "snappy" => return unsnapped(&body, limit),
         other => {
-            let error = format!("Content-Encoding `{other}` is not known: send gzip, zstd or none");
+            let error = format!("Content-Encoding `{other}` is not known: send snappy, gzip, zstd or identity");
             return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error));
         }
     };
@@ -73,7 +86,20 @@ pub(super) fn too_slow() -> ApiError {
     ApiError::new(StatusCode::REQUEST_TIMEOUT, told)
 }
 
-fn broken(encoding: &str, error: &std::io::Error) -> ApiError {
+/// Snappy's block format, which says its length first: that is believed only where the bytes can hold it.
+fn unsnapped(body: &[u8], limit: usize) -> Result<Bytes, ApiError> {
+    let length = snap::raw::decompress_len(body).map_err(|error| broken("snappy", &error))?;
+    if length > limit {
+        return Err(too_large(limit));
+    }
+    if length > body.len().saturating_mul(SNAPPY_FACTOR) {
+        return Err(broken("snappy", &"it says a length that its bytes cannot hold"));
+    }
+    let plain = snap::raw::Decoder::new().decompress_vec(body).map_err(|error| broken("snappy", &error))?;
+    Ok(plain.into())
+}
+
+fn broken(encoding: &str, error: &dyn std::fmt::Display) -> ApiError {
     let told =
         format!("the {encoding} body is cut or damaged ({error}): nothing of it was stored, send it again whole");
     ApiError::new(StatusCode::BAD_REQUEST, told)

@@ -35,10 +35,16 @@ impl ApiError {
 
     /// Some of the input was refused, the rest is stored.
     pub fn refused(faults: Faults, accepted: u64) -> Self {
+        ApiError::refused_of(["line was", "lines were"], faults, accepted)
+    }
+
+    /// The same of an input that has no lines: what one is called, and what several are.
+    pub fn refused_of([one, many]: [&str; 2], faults: Faults, accepted: u64) -> Self {
         let first = faults.first.first();
         let error = format!(
-            "{} refused, {accepted} samples stored; the first: {}",
-            if faults.count == 1 { "1 line was".into() } else { format!("{} lines were", faults.count) },
+            "{} {} refused, {accepted} samples stored; the first: {}",
+            faults.count,
+            if faults.count == 1 { one } else { many },
             first.map_or("", |fault| &fault.error)
         );
         ApiError {

@@ -4,11 +4,18 @@ mod about;
 mod body;
 mod error;
 mod grpc;
+mod influx;
+mod listeners;
 mod ops;
 mod otlp;
+mod own;
+mod push;
+mod remote_write;
+mod requests;
 mod server;
 mod sql;
 mod state;
+mod text;
 mod write;
 
 pub use server::{Server, ServerParts};

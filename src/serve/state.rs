@@ -9,11 +9,11 @@ use axum::http::StatusCode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::ApiError;
-
+use super::requests::Requests;
 use crate::flow::{Sources, StageStats};
-use crate::ingest::Known;
 use crate::ingest::line_protocol::LineCache;
 use crate::ingest::otlp::Otlp;
+use crate::ingest::{CollectorStats, Known, ListenerStats};
 use crate::model::{Retention, Timestamp};
 use crate::query::{Engine, MemoryShare};
 
@@ -29,9 +29,10 @@ pub struct Meters {
     pub lines: AtomicU64,
     pub refused_lines: AtomicU64,
     pub text_fields: AtomicU64,
-    pub exemplars: AtomicU64,
     /// Requests that were told to come later: too many waited, or one waited too long.
     pub turned_away: AtomicU64,
+    pub exemplars: AtomicU64,
+    pub nonfinite: AtomicU64,
 }
 
 /// What is taken of a request.
@@ -61,11 +62,16 @@ pub(super) struct App {
     pub limits: Limits,
     pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     pub stages: Arc<dyn Fn() -> Vec<StageStats> + Send + Sync>,
+    pub collectors: Arc<dyn Fn() -> Vec<CollectorStats> + Send + Sync>,
+    pub listeners: Arc<dyn Fn() -> Vec<ListenerStats> + Send + Sync>,
     pub meters: Meters,
+    pub requests: Requests,
     pub lines: LineCaches,
     /// Series of the other formats.
     pub known: Arc<Known>,
     pub otlp: Otlp,
+    /// Those of remote write, by the labels as they come.
+    pub remote_write: Known,
     /// Mebibytes of bodies that may be in memory at once.
     pub room: Arc<Semaphore>,
     pub room_mib: u32,
@@ -128,7 +134,7 @@ impl App {
     }
 
     pub fn known_bytes(&self) -> u64 {
-        (self.lines.bytes() + self.known.bytes()) as u64
+        (self.lines.bytes() + self.known.bytes() + self.remote_write.bytes()) as u64
     }
 }
 

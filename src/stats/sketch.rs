@@ -151,6 +151,25 @@ impl Sketch {
         self.collapse();
     }
 
+    /// What it counted more than `earlier`, bin by bin: both must have counted the same from the start on. A bin that holds
+    /// less than before, as where the lowest ran together meanwhile, counts nothing.
+    pub fn minus(&self, earlier: &Sketch) -> Sketch {
+        let mut theirs = earlier.bins.iter().copied().peekable();
+        let mut bins = Vec::with_capacity(self.bins.len());
+        for bin in &self.bins {
+            while theirs.next_if(|their| their.key() < bin.key()).is_some() {}
+            let before = theirs.next_if(|their| their.key() == bin.key()).map_or(0, Bin::count);
+            let count = bin.count().saturating_sub(before);
+            bins.extend((count > 0).then(|| Bin::new(bin.key(), count)));
+        }
+        Sketch { bins, shift: 0 }
+    }
+
+    /// The same of what may have begun anew in between: where it counted less than `earlier`, all of it.
+    pub fn since(&self, earlier: &Sketch) -> Sketch {
+        if self.count() < earlier.count() { self.clone() } else { self.minus(earlier) }
+    }
+
     /// How many values were counted.
     pub fn count(&self) -> u64 {
         self.bins.iter().map(|bin| bin.count()).sum()
@@ -353,6 +372,20 @@ mod tests {
         assert_eq!(merged.count(), 300);
         merged.merge(&Sketch::new());
         assert_eq!(merged, whole);
+    }
+
+    #[test]
+    fn what_was_counted_since_is_what_merging_adds() {
+        let values: Vec<f64> = (0..300).map(|i| f64::from((i * 37) % 101) - 30.0).collect();
+        let (before, more) = (sketch_of(&values[..120]), sketch_of(&values[120..]));
+        let mut after = before.clone();
+        after.merge(&more);
+        assert_eq!(after.minus(&before), more);
+        assert_eq!(after.minus(&Sketch::new()), after);
+        assert_eq!(after.minus(&after), Sketch::new());
+        assert_eq!(before.minus(&after), Sketch::new(), "less than nothing is nothing");
+        assert_eq!(after.since(&before), more);
+        assert_eq!(more.since(&after), more, "it began anew");
     }
 
     #[test]

@@ -289,7 +289,11 @@ fn answers_are_in_the_encoding_of_the_request() {
     let answer = post(&[PROTOBUF, ("content-encoding", "gzip")], b"no gzip").ending(400);
     assert!(answer.text().contains("the gzip body is cut or damaged"), "{}", answer.text());
     let answer = post(&[JSON, ("content-encoding", "br")], b"{}").ending(415);
-    assert!(answer.json()["message"].as_str().unwrap().contains("send gzip, zstd or none"), "{}", answer.text());
+    assert!(
+        answer.json()["message"].as_str().unwrap().contains("send snappy, gzip, zstd or identity"),
+        "{}",
+        answer.text()
+    );
     let answer = post(&[("content-type", "text/plain")], b"{}").ending(415);
     assert!(answer.text().contains("application/x-protobuf"), "{}", answer.text());
     let large = gauge("large", vec![point(T0, 1.0); 10_000]).encode_to_vec();
@@ -444,6 +448,8 @@ fn answers_of(refusal: Refusal) -> [(u16, Option<String>, String); 3] {
         otlp_grpc: Some("127.0.0.1:0".to_owned()),
         now: Arc::new(|| Timestamp::from_nanos(T0.cast_signed())),
         stages: Arc::new(Vec::new),
+        collectors: Arc::new(Vec::new),
+        listeners: Arc::new(Vec::new),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let server = runtime.block_on(Serving::bind("127.0.0.1:0", parts)).unwrap();
