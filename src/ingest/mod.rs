@@ -17,6 +17,7 @@ pub mod line_protocol;
 mod listen;
 mod names;
 mod ndjson;
+pub mod otlp;
 mod own;
 mod performance_json;
 mod postgres;
