@@ -17,14 +17,14 @@ const SPELLINGS: usize = 4;
 
 /// How much is held, and how long.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct AggregateLimits {
+pub struct AggregateLimits {
     pub series: usize,
     /// A series to which nothing came for so long is let go.
     pub expire: Duration,
 }
 
 /// Series by what they are called.
-pub(crate) struct Aggregate {
+pub struct Aggregate {
     limits: AggregateLimits,
     places: Vec<Option<Held>>,
     free: Vec<u32>,

@@ -26,4 +26,4 @@ mod held;
 mod line;
 mod spread;
 
-pub(super) use aggregate::{Aggregate, AggregateLimits};
+pub use aggregate::{Aggregate, AggregateLimits};
