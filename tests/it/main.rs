@@ -15,6 +15,7 @@ mod http;
 mod import;
 mod memory;
 mod ops;
+mod remote_write;
 mod series;
 mod sim;
 mod support;
