@@ -2,7 +2,7 @@
 default:
     @just --list
 
-# What CI runs: format, lints, tests
+# What CI runs: format, lints, tests, every parser fuzzed for a moment
 check:
     bash .ci/run
 
@@ -33,3 +33,7 @@ kill ROUNDS="100":
 # Flips bytes in every kind of file
 flips COUNT="1000":
     PLIMSOLL_FLIPS={{ COUNT }} cargo test --test it sim::flips -- --nocapture
+
+# Fuzzes every parser, or those named, for so many seconds each
+fuzz SECONDS="600" *TARGETS:
+    bash .ci/fuzz {{ SECONDS }} {{ TARGETS }}

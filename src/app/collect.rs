@@ -7,13 +7,29 @@ use arrow::array::{
 };
 
 use crate::config::Settings;
-use crate::ingest::{CollectorStats, Planned};
+use crate::ingest::{CollectorStats, OwnSource, Planned, Priority, SourceSpec, TellOwn};
 use crate::model::Timestamp;
 use crate::world::World;
 
 /// All sources, enabled or not.
 pub(super) fn planned(settings: &Settings, world: &World) -> Vec<Planned> {
     settings.all_sources().iter().flat_map(|source| source.plan(world)).collect()
+}
+
+/// The program itself, where the settings want it.
+pub(super) fn own_source(settings: &Settings, tell: TellOwn) -> Option<Planned> {
+    let interval = settings.collect.own_interval;
+    let spec = SourceSpec {
+        id: "own".to_owned(),
+        name: "This program".to_owned(),
+        kind: "own",
+        priority: Priority::Low,
+        enabled: true,
+        interval,
+        timeout: SourceSpec::usual_timeout(interval),
+        labels: Vec::new(),
+    };
+    settings.collect.own.then(|| Planned { spec, source: Box::new(OwnSource::new(tell)) })
 }
 
 pub(super) fn collector_rows(collectors: &[CollectorStats]) -> RecordBatch {

@@ -64,7 +64,9 @@ fn load(node: &Node) -> anyhow::Result<u64> {
     let bounds = TimeBounds::new(node.world.clock.now(), node.settings.ingest.future_max, None);
     let intake = node.doors.source("demo");
     let mut gather = Gather::new(&*intake, bounds);
-    read_parquet(ParquetInput::of_bytes(RECORDING)?, &CsvMapping::default(), "recording", &mut gather)?;
+    let input = ParquetInput::of_bytes(RECORDING)?;
+    let schema = input.schema.clone();
+    read_parquet(input, &schema, &CsvMapping::default(), "recording", &mut gather)?;
     gather.flush()?;
     // So that the stages say what they have found.
     node.store.flush()?;

@@ -1,15 +1,17 @@
 //! `export`: metrics or the rows of a query, as files that are there whole or not at all.
 
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use arrow::array::{AsArray, RecordBatch};
 use clap::{Args, ValueEnum};
+use indicatif::ProgressBar;
 
 use super::global::{Global, WrongUsage};
-use super::source::Source;
-use crate::query::{OutputFormat, render};
+use super::input;
+use super::source::{RowStream, Source};
+use crate::query::{OutputFormat, RowWriter};
 
 #[derive(Args)]
 pub(super) struct ExportArgs {
@@ -62,9 +64,10 @@ pub(super) fn export(global: &Global, args: &ExportArgs) -> anyhow::Result<()> {
     let source = Source::open(global)?;
     let statements = statements(&source, args)?;
     std::fs::create_dir_all(&args.out).with_context(|| format!("cannot create {}", args.out.display()))?;
+    let bar = input::rows();
     for (name, statement) in statements {
         match args.partition {
-            None => write(&source, args, &name, &statement)?,
+            None => write(&source, args, &name, &statement, &bar)?,
             Some(Partition::Day) => {
                 let days = source.sql(&format!(
                     "SELECT DISTINCT arrow_cast(date_trunc('day', time), 'Date32')::varchar FROM ({statement}) ORDER BY 1"
@@ -73,11 +76,12 @@ pub(super) fn export(global: &Global, args: &ExportArgs) -> anyhow::Result<()> {
                     let of_day = format!(
                         "SELECT * FROM ({statement}) WHERE time >= '{day}T00:00:00Z' AND time < timestamp '{day}T00:00:00Z' + interval '1 day'"
                     );
-                    write(&source, args, &format!("{name}-{day}"), &of_day)?;
+                    write(&source, args, &format!("{name}-{day}"), &of_day, &bar)?;
                 }
             }
         }
     }
+    bar.finish_and_clear();
     Ok(())
 }
 
@@ -169,22 +173,36 @@ fn series_as_columns(
     Ok(format!("SELECT time, {} FROM {} GROUP BY time ORDER BY time", columns.join(", "), quoted(metric)))
 }
 
-fn write(source: &Source, args: &ExportArgs, name: &str, statement: &str) -> anyhow::Result<()> {
-    let (schema, batches) = source.sql(statement)?;
+fn write(source: &Source, args: &ExportArgs, name: &str, statement: &str, bar: &ProgressBar) -> anyhow::Result<()> {
+    let rows = source.rows(statement)?;
     let (format, ending) = args.file_format.output();
     let safe: String = name
         .chars()
         .map(|letter| if letter.is_alphanumeric() || "-_.".contains(letter) { letter } else { '_' })
         .collect();
     let path = args.out.join(format!("{safe}.{ending}"));
-    whole_file(&path, &render(format, &schema, &batches)?)?;
-    writeln!(std::io::stdout(), "{}", path.display())?;
+    bar.set_message(path.display().to_string());
+    whole_file(&path, format, rows, bar)?;
+    bar.suspend(|| writeln!(std::io::stdout(), "{}", path.display()))?;
     Ok(())
 }
 
-fn whole_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+/// Writes under a name of its own, then renames: the file is there whole or not at all.
+fn whole_file(path: &Path, format: OutputFormat, rows: RowStream<'_>, bar: &ProgressBar) -> anyhow::Result<()> {
     let unfinished = path.with_extension("unfinished");
-    std::fs::write(&unfinished, bytes).with_context(|| format!("cannot write {}", unfinished.display()))?;
-    std::fs::File::open(&unfinished)?.sync_all()?;
-    std::fs::rename(&unfinished, path).with_context(|| format!("cannot write {}", path.display()))
+    let written = || -> anyhow::Result<()> {
+        let file = std::fs::File::create(&unfinished)?;
+        let mut writer = RowWriter::new(format, rows.schema, BufWriter::with_capacity(1 << 20, file))?;
+        for batch in rows.batches {
+            let batch = batch?;
+            writer.write(&batch)?;
+            bar.inc(batch.num_rows() as u64);
+        }
+        writer.finish()?.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()?;
+        std::fs::rename(&unfinished, path)?;
+        Ok(())
+    };
+    written()
+        .inspect_err(|_| drop(std::fs::remove_file(&unfinished)))
+        .with_context(|| format!("cannot write {}", path.display()))
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type, TimeUnit, TimestampNanosecondType};
+use arrow::datatypes::{DataType, Float64Type, Schema, TimeUnit, TimestampNanosecondType};
 use clap::Args;
 use indicatif::ProgressBar;
 
@@ -16,7 +16,7 @@ use crate::flow::Sources;
 use crate::ingest::line_protocol::{LineCache, LineOptions, Precision, read_lines};
 use crate::ingest::{Compression, CsvMapping, Format, Gather, TimeBounds, read_csv, read_ndjson, read_prometheus};
 use crate::model::{SeriesId, Timestamp};
-use crate::store::{ParquetInput, Store};
+use crate::store::{ParquetInput, Store, StoreError};
 use crate::world::RealDisk;
 
 #[derive(Args)]
@@ -176,9 +176,15 @@ fn import_file(node: &Node, plan: &Plan, bar: &ProgressBar) -> anyhow::Result<Im
     let mut gather = Gather::new(&*intake, bounds).keeping(retention.into(), now);
     let rows = if plan.format == Format::Parquet {
         let input = ParquetInput::open(&RealDisk, Path::new(&plan.file))?;
+        let schema = input.schema.clone();
         let rows = input.rows;
-        read_parquet(input, &plan.mapping, &plan.stem, &mut gather)?;
-        bar.inc(std::fs::metadata(&plan.file).map_or(0, |meta| meta.len()));
+        let bytes = std::fs::metadata(&plan.file).map_or(0, |meta| meta.len());
+        let (mut seen, before) = (0, bar.position());
+        let counted = input.inspect(|batch| {
+            seen += batch.as_ref().map_or(0, |batch| batch.num_rows() as u64);
+            bar.set_position(before + (u128::from(bytes) * u128::from(seen) / u128::from(rows.max(1))) as u64);
+        });
+        read_parquet(counted, &schema, &plan.mapping, &plan.stem, &mut gather)?;
         rows
     } else {
         let mut text = input::open(&plan.file, plan.compression, bar).context("cannot open it")?;
@@ -226,12 +232,13 @@ fn read_line_protocol(
 /// Reads rows of time and value, a `metric` (else the mapping's, else `fallback_metric`), `labels` as JSON or a map, and
 /// a column a label.
 pub(super) fn read_parquet(
-    input: ParquetInput,
+    input: impl Iterator<Item = Result<RecordBatch, StoreError>>,
+    schema: &Schema,
     mapping: &CsvMapping,
     fallback_metric: &str,
     gather: &mut Gather<'_>,
 ) -> anyhow::Result<()> {
-    let names: Vec<String> = input.schema.fields().iter().map(|field| field.name().clone()).collect();
+    let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
     let has = |name: &str| names.iter().any(|known| known == name);
     let found = ["time", "timestamp", "ts"].into_iter().find(|name| has(name)).unwrap_or("time");
     let columns = Columns {

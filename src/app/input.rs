@@ -18,6 +18,15 @@ pub(super) fn progress(bytes: u64) -> ProgressBar {
     bar
 }
 
+/// Rows that pass by, how many there will be being unknown; hidden as the other.
+pub(super) fn rows() -> ProgressBar {
+    let bar = ProgressBar::new_spinner();
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {human_pos} rows, {per_sec} {msg}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
 /// Opens a file, `-` being stdin; what is read of it moves the bar.
 pub(super) fn open(path: &str, compression: Compression, bar: &ProgressBar) -> std::io::Result<Box<dyn BufRead>> {
     let raw: Box<dyn Read> =

@@ -10,6 +10,7 @@ mod export;
 mod global;
 mod import;
 mod input;
+mod listen;
 mod node;
 mod print;
 mod remote;

@@ -8,13 +8,17 @@ use arrow::array::{ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArra
 
 use super::collect::collector_rows;
 use super::global::{Global, WrongUsage};
+use super::listen::listener_rows;
 use crate::config::{Settings, read_pipelines};
 use crate::flow::{SourceStats, Sources, StageStats};
-use crate::ingest::Collectors;
+use crate::ingest::{Collectors, Listeners};
 use crate::query::{Engine, MemoryShare, SystemTable};
 use crate::stages::{Doors, PipelineSpec, Pipelines};
 use crate::store::{Keeper, Store};
 use crate::world::{World, resident_bytes};
+
+/// Part of the memory for names that those of sources may take.
+const SHARE_OF_COLLECTORS: usize = 4;
 
 /// Everything of one data directory.
 pub(super) struct Node {
@@ -26,6 +30,8 @@ pub(super) struct Node {
     pub doors: Arc<Doors>,
     /// Asking nobody until somebody starts them.
     pub collectors: Collectors,
+    /// None until somebody starts them.
+    pub listeners: Listeners,
     keeper: Option<Keeper>,
 }
 
@@ -85,13 +91,17 @@ impl Node {
         let doors = Arc::new(Doors::new(store.clone(), settings.budget_spec()));
         let told = doors.clone();
         let sources = SystemTable { name: "sources", rows: Arc::new(move || source_rows(&told.stats())) };
-        let collectors = Collectors::new();
+        let collectors = Collectors::new(settings.memory_plan().known() / SHARE_OF_COLLECTORS);
         let told = collectors.teller();
         let asked = SystemTable { name: "collectors", rows: Arc::new(move || collector_rows(&told())) };
-        let engine = Arc::new(Engine::new(store.clone(), vec![stages, sources, asked], settings.query_bytes())?);
+        let listeners = Listeners::new();
+        let told = listeners.teller();
+        let listened = SystemTable { name: "listeners", rows: Arc::new(move || listener_rows(&told())) };
+        let system = vec![stages, sources, asked, listened];
+        let engine = Arc::new(Engine::new(store.clone(), system, settings.query_bytes())?);
         let all = settings.memory.as_u64();
         engine.tell_memory_of(Arc::new(move || vec![of_process(all)]));
-        Ok(Node { world, settings, store, pipelines, engine, doors, collectors, keeper: None })
+        Ok(Node { world, settings, store, pipelines, engine, doors, collectors, listeners, keeper: None })
     }
 
     /// Writes all that is in memory to segments and stops the threads.

@@ -1,11 +1,12 @@
 //! Rows to stdout.
 
-use std::io::Write;
+use std::io::{BufWriter, Write};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
-use crate::query::{OutputFormat, render};
+use super::source::RowStream;
+use crate::query::{OutputFormat, RowWriter};
 
 /// Writes rows to stdout in the format asked for.
 pub(super) struct Printer {
@@ -18,8 +19,17 @@ impl Printer {
     }
 
     pub fn rows(&mut self, schema: &SchemaRef, batches: &[RecordBatch]) -> anyhow::Result<()> {
-        let bytes = render(self.format, schema, batches)?;
-        std::io::stdout().lock().write_all(&bytes)?;
+        let batches = Box::new(batches.iter().map(|batch| Ok(batch.clone())));
+        self.stream(RowStream { schema: schema.clone(), batches })
+    }
+
+    /// Writes rows as they come.
+    pub fn stream(&mut self, rows: RowStream<'_>) -> anyhow::Result<()> {
+        let mut writer = RowWriter::new(self.format, rows.schema, BufWriter::new(std::io::stdout()))?;
+        for batch in rows.batches {
+            writer.write(&batch?)?;
+        }
+        writer.finish()?.flush()?;
         Ok(())
     }
 

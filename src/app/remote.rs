@@ -1,14 +1,14 @@
 //! A running server, asked over HTTP.
 
-use std::io::Cursor;
+use std::io::BufReader;
 
 use anyhow::{Context, bail};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::ipc::reader::StreamReader;
 use serde_json::Value;
-use ureq::Body;
 use ureq::http::Response;
+use ureq::{Body, BodyReader};
 
 /// A server's address.
 pub(super) struct Remote {
@@ -22,12 +22,16 @@ impl Remote {
         Remote { url: url.trim_end_matches('/').to_owned(), agent }
     }
 
-    /// The rows of a statement.
+    /// The rows of a statement, as they come over the line.
+    pub fn rows(&self, statement: &str) -> anyhow::Result<StreamReader<BufReader<BodyReader<'static>>>> {
+        let answer = self.agent.post(format!("{}/api/v1/sql?format=arrow", self.url)).send(statement);
+        let body = self.answered(answer)?.into_body().into_with_config().limit(u64::MAX).reader();
+        Ok(StreamReader::try_new(BufReader::new(body), None)?)
+    }
+
     pub fn sql(&self, statement: &str) -> anyhow::Result<(SchemaRef, Vec<RecordBatch>)> {
-        let body = self.body(self.agent.post(format!("{}/api/v1/sql?format=arrow", self.url)).send(statement))?;
-        let reader = StreamReader::try_new(Cursor::new(body), None)?;
-        let schema = reader.schema();
-        Ok((schema, reader.collect::<Result<_, _>>()?))
+        let reader = self.rows(statement)?;
+        Ok((reader.schema(), reader.collect::<Result<_, _>>()?))
     }
 
     /// What is at a path, as JSON.
@@ -42,13 +46,18 @@ impl Remote {
     }
 
     fn body(&self, answer: Result<Response<Body>, ureq::Error>) -> anyhow::Result<Vec<u8>> {
+        Ok(self.answered(answer)?.body_mut().with_config().limit(u64::MAX).read_to_vec()?)
+    }
+
+    /// # Errors
+    /// Where the server cannot be asked, or says no.
+    fn answered(&self, answer: Result<Response<Body>, ureq::Error>) -> anyhow::Result<Response<Body>> {
         let mut answer = answer.with_context(|| format!("cannot ask {}", self.url))?;
-        let status = answer.status();
-        let body = answer.body_mut().with_config().limit(u64::MAX).read_to_vec()?;
-        if !status.is_success() {
+        if !answer.status().is_success() {
+            let body = answer.body_mut().read_to_vec()?;
             let told: Value = serde_json::from_slice(&body).unwrap_or_default();
             bail!("{}", told["error"].as_str().unwrap_or("the server gives no reason"));
         }
-        Ok(body)
+        Ok(answer)
     }
 }

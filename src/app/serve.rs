@@ -6,9 +6,10 @@ use anyhow::Context;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::collect::planned;
+use super::collect::{own_source, planned};
 use super::global::Global;
 use super::node::{Node, settings};
+use crate::ingest::Taken;
 use crate::serve::{Limits, Server, ServerParts};
 
 #[derive(Args)]
@@ -16,10 +17,20 @@ pub(super) struct ServeArgs {
     /// Address and port of HTTP; port 0 takes a free one
     #[arg(long, default_value = "127.0.0.1:9464", value_name = "ADDR")]
     listen: String,
+    /// Address and port of StatsD and DogStatsD, UDP and TCP, as in 127.0.0.1:8125; nothing listens without it
+    #[arg(long, value_name = "ADDR")]
+    statsd: Option<String>,
+    /// Address and port of Graphite's plaintext, UDP and TCP, as in 127.0.0.1:2003; nothing listens without it
+    #[arg(long, value_name = "ADDR")]
+    graphite: Option<String>,
 }
 
 pub(super) fn serve(global: &Global, args: &ServeArgs) -> anyhow::Result<()> {
-    run(Node::open_to_write(&global.data, settings(global)?)?, &args.listen)
+    let mut settings = settings(global)?;
+    let listen = &mut settings.listen;
+    listen.statsd = args.statsd.clone().or(listen.statsd.take());
+    listen.graphite = args.graphite.clone().or(listen.graphite.take());
+    run(Node::open_to_write(&global.data, settings)?, &args.listen)
 }
 
 /// Serves a node until the process is told to stop, then closes it.
@@ -35,6 +46,7 @@ pub(super) fn run(mut node: Node, listen: &str) -> anyhow::Result<()> {
         future,
         retention: node.settings.store.retention().into(),
     };
+    let taken = Taken { future, retention: limits.retention.clone() };
     let (clock, told) = (node.world.clock.clone(), node.pipelines.clone());
     let parts = ServerParts {
         sources: node.doors.clone(),
@@ -42,11 +54,18 @@ pub(super) fn run(mut node: Node, listen: &str) -> anyhow::Result<()> {
         limits,
         now: Arc::new(move || clock.now()),
         stages: Arc::new(move || told.stats()),
+        collectors: node.collectors.teller(),
+        listeners: node.listeners.teller(),
     };
     runtime.block_on(async {
         let server = Server::bind(listen, parts).await.with_context(|| format!("cannot listen on {listen}"))?;
-        let sources = planned(&node.settings, &node.world);
+        let mut sources = planned(&node.settings, &node.world);
+        sources.extend(own_source(&node.settings, server.own()));
         node.collectors.start(sources, &node.world, &*node.doors, future);
+        node.listeners.start(&node.settings.listen, &node.world, &*node.doors, &taken)?;
+        for (listener, address) in node.listeners.addresses() {
+            eprintln!("plimsoll takes {listener} on {address}, UDP and TCP");
+        }
         // Before the address is told: whoever reads it may tell the server to stop.
         let told_to_stop = told_to_stop()?;
         eprintln!("plimsoll listens on http://{} and keeps {}", server.address()?, node.store.dir().display());
@@ -54,6 +73,8 @@ pub(super) fn run(mut node: Node, listen: &str) -> anyhow::Result<()> {
         node.collectors.stop().await;
         anyhow::Ok(())
     })?;
+    // What came is stored before the store is closed.
+    node.listeners.stop();
     runtime.shutdown_timeout(std::time::Duration::from_secs(10));
     node.close()
 }

@@ -33,12 +33,34 @@ impl Source {
         Ok(Source::Here { node: Box::new(node), runtime })
     }
 
+    /// The rows of a statement as they come.
+    pub fn rows(&self, statement: &str) -> anyhow::Result<RowStream<'_>> {
+        match self {
+            Source::Here { node, runtime } => {
+                let mut answer = runtime.block_on(node.engine.query(statement))?;
+                let schema = answer.schema.clone();
+                let batches = std::iter::from_fn(move || runtime.block_on(answer.next()));
+                Ok(RowStream { schema, batches: Box::new(batches.map(|batch| Ok(batch?))) })
+            }
+            Source::There(remote) => {
+                let reader = remote.rows(statement)?;
+                Ok(RowStream { schema: reader.schema(), batches: Box::new(reader.map(|batch| Ok(batch?))) })
+            }
+        }
+    }
+
     pub fn sql(&self, statement: &str) -> anyhow::Result<(SchemaRef, Vec<RecordBatch>)> {
         match self {
             Source::Here { node, runtime } => Ok(runtime.block_on(node.engine.collect(statement))?),
             Source::There(remote) => remote.sql(statement),
         }
     }
+}
+
+/// Rows as they come.
+pub(super) struct RowStream<'s> {
+    pub schema: SchemaRef,
+    pub batches: Box<dyn Iterator<Item = anyhow::Result<RecordBatch>> + 's>,
 }
 
 #[derive(Args)]
@@ -69,8 +91,7 @@ pub(super) fn sql(global: &Global, args: &SqlArgs, printer: &mut Printer) -> any
     }
     let source = Source::open(global)?;
     for statement in statements {
-        let (schema, batches) = source.sql(&statement)?;
-        printer.rows(&schema, &batches)?;
+        printer.stream(source.rows(&statement)?)?;
     }
     Ok(())
 }

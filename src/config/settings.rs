@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::faults::{ConfigFault, ConfigFaults, line_around, line_of, parse};
 use super::memory::{MemoryPlan, size};
-use crate::ingest::{From as Asked, SystemSpec, WrittenSource};
+use crate::ingest::{From as Asked, ListenSpec, SystemSpec, WrittenSource};
 use crate::model::{Keep, MetricRule, Pattern, Retention, Table};
 use crate::stages::BudgetSpec;
 use crate::store::{StoreSpec, Sync};
@@ -24,6 +24,7 @@ pub struct Settings {
     pub memory: ByteSize,
     pub store: StoreSettings,
     pub ingest: IngestSettings,
+    pub listen: ListenSpec,
     pub collect: CollectSettings,
     /// `[[sources]]`, one for each that is asked at an interval.
     pub sources: Vec<WrittenSource>,
@@ -37,6 +38,7 @@ impl Default for Settings {
             memory: ByteSize::mib(512),
             store: StoreSettings::default(),
             ingest: IngestSettings::default(),
+            listen: ListenSpec::default(),
             collect: CollectSettings::default(),
             sources: Vec::new(),
             query: QuerySettings::default(),
@@ -182,11 +184,24 @@ pub struct CollectSettings {
     /// How often.
     #[serde(with = "humantime_serde")]
     pub system_interval: Duration,
+    /// Whether the program's own metrics, those of `/metrics`, are collected.
+    pub own: bool,
+    /// How often.
+    #[serde(with = "humantime_serde")]
+    pub own_interval: Duration,
+    /// Whether sources may run commands (`from.exec`).
+    pub exec: bool,
 }
 
 impl Default for CollectSettings {
     fn default() -> Self {
-        CollectSettings { system: true, system_interval: Duration::from_secs(30) }
+        CollectSettings {
+            system: true,
+            system_interval: Duration::from_secs(30),
+            own: true,
+            own_interval: Duration::from_secs(15),
+            exec: false,
+        }
     }
 }
 
@@ -278,6 +293,9 @@ impl Settings {
             "system_interval",
             "write at least 100ms, as in system_interval = \"30s\"",
         );
+        let told = "write at least 100ms, as in own_interval = \"15s\"";
+        check(self.collect.own_interval >= Duration::from_millis(100), "own_interval", told);
+        self.listen.faults().into_iter().for_each(|(key, remedy)| check(false, key, remedy));
         faults.extend(self.faults_of_rules(file, text));
         faults.extend(self.faults_of_sources(file, text));
         faults
@@ -320,9 +338,14 @@ impl Settings {
                 faults.push(ConfigFault { file: file.to_owned(), line, error });
             };
             let others = self.sources[..at].iter().map(|other| other.id.as_str());
-            let built_in = self.collect.system.then_some("system").into_iter();
-            if others.chain(built_in).any(|id| id == source.id) {
+            let system = self.collect.system.then_some("system");
+            let own = self.collect.own.then_some("own");
+            if others.chain(system).chain(own).any(|id| id == source.id) {
                 fault("id", "another source has it: choose one of its own".to_owned());
+            }
+            if source.enabled && !self.collect.exec && matches!(source.from, Asked::Exec(_)) {
+                let told = "commands are run only where that is allowed: write exec = true under [collect], or enabled = false here";
+                fault("exec", told.to_owned());
             }
             source.faults().into_iter().for_each(|(key, told)| fault(key, told));
         }
@@ -475,6 +498,88 @@ mod tests {
         let told = told(two, &[]);
         let lines: Vec<&str> = told.lines().map(|line| &line[..9]).collect();
         assert_eq!(lines, ["p.toml:3:", "p.toml:5:", "p.toml:7:"], "{told}");
+    }
+
+    #[test]
+    fn faults_of_sources_name_line_and_remedy() {
+        let cases = [
+            ("from.http = { url = \"example.org\" }", "p.toml:3: source `a`: url: `example.org` is no address"),
+            (
+                "from.http = { url = \"ftp://a/\" }",
+                "p.toml:3: source `a`: url: `ftp://a/` is no address (`ftp` is neither",
+            ),
+            ("from.http = { }", "p.toml:3: source `a`: http: write whom to ask, as in url = "),
+            (
+                "from.http = { urls = [\"http://a\", \"http://a\"] }",
+                "p.toml:3: source `a`: urls: `http://a` is written twice",
+            ),
+            (
+                "from.http = { url = \"http://a\", status = [\"2xx\"] }",
+                "p.toml:3: `2xx` is no status: write one as 204",
+            ),
+            ("from.http = { url = \"http://a\", contains = \"(\" }", "p.toml:3: `(` is no regular expression"),
+            (
+                "from.http = { url = \"http://a\", method = \"get\" }",
+                "p.toml:3: source `a`: method: `get` is no method",
+            ),
+            ("from.http = { url = \"http://a\", conatins = \"\" }", "p.toml:3: unknown field `conatins`"),
+            (
+                "from.http = { url = \"http://a\", tls = { cert_file = \"x\" } }",
+                "p.toml:3: source `a`: cert_file: write cert",
+            ),
+            (
+                "from.http = { url = \"http://a\", bearer = \"x\", bearer_file = \"y\" }",
+                "p.toml:3: source `a`: bearer: write one of basic_auth, bearer and bearer_file",
+            ),
+            ("from.json = { }", "p.toml:3: missing field `url`"),
+            (
+                "from.json = { url = \"http://a\", metrics = [{ name = \"x\", path = \"a.b\" }] }",
+                "p.toml:3: `a.b` is no place in JSON",
+            ),
+            (
+                "from.json = { url = \"http://a\", metrics = [{ name = \"\", path = \"/a\" }] }",
+                "p.toml:3: source `a`: name: ",
+            ),
+            (
+                "from.exec = { command = [\"x\"] }",
+                "p.toml:3: source `a`: exec: commands are run only where that is allowed",
+            ),
+            (
+                "from.exec = { command = [] }\n[collect]\nexec = true",
+                "p.toml:3: source `a`: command: write program and",
+            ),
+            ("from.nothing = { }", "p.toml:3: unknown variant `nothing`, expected one of"),
+        ];
+        for (from, wanted) in cases {
+            let told = told(&format!("[[sources]]\nid = \"a\"\n{from}\n"), &[]);
+            assert!(told.starts_with(wanted) && !told.contains('\n'), "{told}");
+        }
+        let built_in = told("[[sources]]\nid = \"own\"\nfrom.http = { url = \"http://a\" }\n", &[]);
+        assert!(built_in.starts_with("p.toml:2: source `own`: id: another source has it"), "{built_in}");
+        let off = "[[sources]]\nid = \"a\"\nenabled = false\nfrom.exec = { command = [\"x\"] }\n";
+        assert_eq!(told(off, &[]), told("", &[]));
+    }
+
+    #[test]
+    fn listeners_are_off_until_they_have_an_address() {
+        let read = |text: &str, environment: &[(&str, &str)]| {
+            let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            Settings::read("p.toml", text, environment)
+        };
+        let listen = read("", &[]).unwrap().listen;
+        assert_eq!((listen.statsd, listen.graphite), (None, None));
+        let environment = [("PLIMSOLL__LISTEN__STATSD", "127.0.0.1:8125"), ("PLIMSOLL__LISTEN__STATSD_EXPIRE", "1m")];
+        let listen = read("[listen]\ngraphite = \"[::1]:2003\"\n", &environment).unwrap().listen;
+        assert_eq!(
+            (listen.statsd.as_deref(), listen.graphite.as_deref()),
+            (Some("127.0.0.1:8125"), Some("[::1]:2003"))
+        );
+        assert_eq!(listen.statsd_expire, Duration::from_secs(60));
+        let told = told("[listen]\nstatsd_flush = \"1ms\"\nstatsd_expire = \"0s\"\nudp = 1\n", &[]);
+        let lines: Vec<&str> = told.lines().collect();
+        assert!(lines[0].starts_with("p.toml:2: statsd_flush: write at least 100ms"), "{told}");
+        assert!(lines[1].starts_with("p.toml:3: statsd_expire: write no less than statsd_flush"), "{told}");
+        assert!(lines[2].starts_with("p.toml:4: unknown field `udp`"), "{told}");
     }
 
     #[test]

@@ -207,7 +207,7 @@ fn rough_lower(one: &Exponential, scale: i32) -> f64 {
 
 /// 2^(index · 2^-scale) for scales up to [`SERIES_SCALE`], by multiplication with a power of two alone.
 fn rough(index: i32, scale: i32) -> f64 {
-    const QUARTERS: [f64; 4] = [1.0, 1.189_207_115_002_721, 1.414_213_562_373_095, 1.681_792_830_507_429];
+    const QUARTERS: [f64; 4] = [1.0, 1.189_207_115_002_721, std::f64::consts::SQRT_2, 1.681_792_830_507_429];
     let quarters = i64::from(index) << (SERIES_SCALE.saturating_sub(scale)).clamp(0, 20);
     let octave = i32::try_from(quarters.div_euclid(4)).unwrap_or(i32::MAX);
     QUARTERS[quarters.rem_euclid(4) as usize] * 2.0_f64.powi(octave.clamp(-1074, 1025))
@@ -273,7 +273,7 @@ mod tests {
         let (samples, _) = gathered(&distribution);
         let bounds: Vec<&str> =
             samples.iter().filter_map(|(series, _)| series.split("le=\"").nth(1)?.strip_suffix("\"}")).collect();
-        assert_eq!(bounds, ["-0.5", "0", "1.189207115002721", "1.414213562373095", "1.681792830507429", "2", "+Inf"]);
+        assert_eq!(bounds, ["-0.5", "0", "1.189207115002721", "1.4142135623730951", "1.681792830507429", "2", "+Inf"]);
         let counts: Vec<f64> = samples[..bounds.len()].iter().map(|(_, count)| *count).collect();
         assert!(counts.is_sorted() && counts[0] == 10.0 && counts[1] == 15.0, "{counts:?}");
         assert_eq!(counts[5], counts[6]);

@@ -25,6 +25,8 @@ pub enum Precision {
     Seconds,
     Minutes,
     Hours,
+    /// Of each time as its size suggests, by the rule of InfluxDB 3.
+    Auto,
 }
 
 impl Precision {
@@ -37,6 +39,7 @@ impl Precision {
             "s" | "second" => Some(Precision::Seconds),
             "m" => Some(Precision::Minutes),
             "h" => Some(Precision::Hours),
+            "auto" => Some(Precision::Auto),
             _ => None,
         }
     }
@@ -49,11 +52,19 @@ impl Precision {
             Precision::Seconds => "seconds",
             Precision::Minutes => "minutes",
             Precision::Hours => "hours",
+            Precision::Auto => "the unit that their size suggests",
         }
     }
 
-    const fn nanos(self) -> i64 {
+    /// Nanoseconds in the unit of `number`.
+    const fn nanos(self, number: u64) -> i64 {
         match self {
+            Precision::Auto => match number {
+                0..5_000_000_000 => 1_000_000_000,
+                5_000_000_000..5_000_000_000_000 => 1_000_000,
+                5_000_000_000_000..5_000_000_000_000_000 => 1_000,
+                _ => 1,
+            },
             Precision::Nanos => 1,
             Precision::Micros => 1_000,
             Precision::Millis => 1_000_000,
@@ -378,7 +389,7 @@ impl LineReader<'_> {
             None => (false, text),
         };
         let whole = whole_number(digits).filter(|(_, length)| *length == digits.len());
-        let nanos = whole.and_then(|(n, _)| i64::try_from(n).ok()?.checked_mul(self.options.precision.nanos()));
+        let nanos = whole.and_then(|(n, _)| i64::try_from(n).ok()?.checked_mul(self.options.precision.nanos(n)));
         match nanos {
             Some(nanos) => Ok(Timestamp::from_nanos(if negative { -nanos } else { nanos })),
             None => fault(format!(

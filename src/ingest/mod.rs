@@ -1,31 +1,56 @@
 //! Sources: protocols, file formats and collectors, one file each. All end in a [`Gather`].
 
+mod collectd;
 mod csv;
 mod csv_records;
 mod csv_time;
 mod distribution;
+mod exec;
 mod format;
 mod gather;
+mod graphite;
+pub mod http_client;
+mod json;
 mod known;
+mod labelled;
 pub mod line_protocol;
+mod listen;
+mod names;
 mod ndjson;
+mod own;
 mod performance_json;
+mod postgres;
+mod probe;
 mod prometheus_text;
+mod redis;
 mod remote_write;
+mod scrape;
 mod source;
+mod statsd;
 mod system;
+mod trust;
 
+pub use collectd::read_collectd;
 pub use csv::{CsvMapping, read_csv};
 pub use distribution::{Bucket, Distribution, Exponential};
+pub use exec::{ExecFormat, ExecSource, ExecSpec};
 pub use format::{Compression, Format, ReadError, UnknownFormat};
 pub use gather::{About, Fault, Faults, Gather, TimeBounds};
+pub use json::{JsonMetric, JsonSource, JsonSpec, LabelPlace, Place};
 pub use known::Known;
+pub use labelled::{Labelled, Nowhere};
+pub use listen::{ListenError, ListenSpec, ListenerStats, Listeners, Taken, TransportStats};
 pub use ndjson::read_ndjson;
+pub use own::{OwnMetric, OwnRow, OwnSource, TellOwn, own_text};
 pub use performance_json::read_performance;
+pub use postgres::{PostgresSource, PostgresSpec};
+pub use probe::{Expression, HttpSource, HttpSpec, StatusRange};
 pub use prometheus_text::read_prometheus;
+pub use redis::{RedisSource, RedisSpec};
 pub use remote_write::{RemoteWrite, Written};
+pub use scrape::{Action, BasicAuth, PrometheusSpec, RelabelSpec, Scheme};
 pub use source::{
-    CollectorStats, Collectors, From, Health, Planned, Priority, Readings, Source, SourceError, SourceSpec,
+    CollectorStats, Collectors, From, Health, Living, Planned, Priority, Readings, Source, SourceError, SourceSpec,
     WrittenSource,
 };
 pub use system::{SystemCollector, SystemSource, SystemSpec};

@@ -16,6 +16,7 @@ use hashbrown::HashMap;
 
 use super::format::{Line, Lines, ReadError, Shown};
 use super::{About, Gather};
+use crate::flow::Refusal;
 use crate::model::{Kind, Timestamp};
 
 /// Families whose comments are kept; those of more are left out.
@@ -25,46 +26,90 @@ const MILLIS_MIN: u64 = 100_000_000_000;
 /// What samples append to the name of their family.
 const SUFFIXES: [&str; 7] = ["_total", "_bucket", "_count", "_sum", "_created", "_gsum", "_gcount"];
 
+/// Takes what an exposition says, line by line.
+pub(super) trait Taker {
+    fn sample(&mut self, line: u64, said: &Said<'_>) -> Result<(), Refusal>;
+
+    fn fault(&mut self, line: u64, reason: String);
+}
+
+/// One sample as its line says it.
+pub(super) struct Said<'t> {
+    pub metric: &'t str,
+    /// In the order of the line.
+    pub labels: &'t [(&'t str, &'t str)],
+    pub about: About<'t>,
+    /// `None`: the line has none.
+    pub time: Option<Timestamp>,
+    pub value: f64,
+}
+
+/// How an exposition was read.
+pub(super) struct Read {
+    /// Lines of samples, refused ones among them.
+    pub samples: u64,
+    /// Whether the last line was `# EOF`, which OpenMetrics ends with.
+    pub has_end: bool,
+}
+
 /// Reads samples; one without a time gets `now`. The number of sample lines read, refused ones among them.
 pub fn read_prometheus(input: &mut dyn BufRead, now: Timestamp, gather: &mut Gather<'_>) -> Result<u64, ReadError> {
-    let (mut lines, mut line, mut count) = (Lines::new(input), Vec::new(), 0);
+    read_exposition(input, &mut Gathering { now, gather }).map(|read| read.samples)
+}
+
+struct Gathering<'g, 'i> {
+    now: Timestamp,
+    gather: &'g mut Gather<'i>,
+}
+
+impl Taker for Gathering<'_, '_> {
+    fn sample(&mut self, line: u64, said: &Said<'_>) -> Result<(), Refusal> {
+        let time = said.time.unwrap_or(self.now);
+        self.gather.sample_about(line, said.metric, said.labels, said.about, time, said.value)
+    }
+
+    fn fault(&mut self, line: u64, reason: String) {
+        self.gather.faults.add(line, reason);
+    }
+}
+
+/// Hands every line of a sample to `taker`.
+pub(super) fn read_exposition(input: &mut dyn BufRead, taker: &mut dyn Taker) -> Result<Read, ReadError> {
+    let (mut lines, mut line) = (Lines::new(input), Vec::new());
     let mut families = Families::default();
+    let mut read = Read { samples: 0, has_end: false };
     loop {
         match lines.read(&mut line)? {
-            Line::End => return Ok(count),
-            Line::TooLong => gather.faults.add(lines.number(), Line::too_long()),
+            Line::End => return Ok(read),
+            Line::TooLong => taker.fault(lines.number(), Line::too_long()),
             Line::Whole => {
                 let Ok(text) = str::from_utf8(&line) else {
-                    gather.faults.add(lines.number(), format_args!("{} is no UTF-8", Shown(&line)));
-                    count += 1;
+                    taker.fault(lines.number(), format!("{} is no UTF-8", Shown(&line)));
+                    read.samples += 1;
                     continue;
                 };
                 let text = text.trim_matches([' ', '\t']);
+                if text.is_empty() {
+                    continue;
+                }
+                read.has_end = text == "# EOF";
                 if let Some(comment) = text.strip_prefix('#') {
                     families.read(comment);
                     continue;
                 }
-                if text.is_empty() {
-                    continue;
-                }
-                match Cursor::new(text).sample(now) {
+                match Cursor::new(text).sample() {
                     Ok(sample) => {
                         let labels: Vec<(&str, &str)> = sample.labels.iter().map(|(n, v)| (&**n, &**v)).collect();
                         let about = families.about(&sample.metric, &labels);
-                        gather.sample_about(
-                            lines.number(),
-                            &sample.metric,
-                            &labels,
-                            about,
-                            sample.time,
-                            sample.value,
-                        )?;
+                        let Sample { metric, time, value, .. } = &sample;
+                        let said = Said { metric, labels: &labels, about, time: *time, value: *value };
+                        taker.sample(lines.number(), &said)?;
                     }
-                    Err(reason) => gather.faults.add(lines.number(), reason),
+                    Err(reason) => taker.fault(lines.number(), reason),
                 }
             }
         }
-        count += 1;
+        read.samples += 1;
     }
 }
 
@@ -154,7 +199,7 @@ struct Sample<'t> {
     metric: Cow<'t, str>,
     labels: Vec<(Cow<'t, str>, Cow<'t, str>)>,
     value: f64,
-    time: Timestamp,
+    time: Option<Timestamp>,
 }
 
 /// Walks over a line.
@@ -168,7 +213,7 @@ impl<'t> Cursor<'t> {
         Cursor { text, at: 0 }
     }
 
-    fn sample(mut self, now: Timestamp) -> Result<Sample<'t>, String> {
+    fn sample(mut self) -> Result<Sample<'t>, String> {
         let mut metric = Cow::Borrowed(self.name(true));
         let mut labels = Vec::new();
         self.blank();
@@ -179,7 +224,7 @@ impl<'t> Cursor<'t> {
             return Err(format!("no metric name before {}", self.rest()));
         }
         let value = self.value()?;
-        let time = self.time()?.unwrap_or(now);
+        let time = self.time()?;
         self.blank();
         match self.peek() {
             // An exemplar.

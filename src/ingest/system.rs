@@ -15,6 +15,7 @@ mod kernel;
 mod memory;
 mod network;
 mod process;
+mod sockets;
 
 use std::path::PathBuf;
 
@@ -30,6 +31,7 @@ use self::fallback::Fallback;
 use self::files::Files;
 use self::filesystem::Filesystems;
 use self::process::Own;
+pub(super) use self::sockets::udp_drops;
 
 /// Collects `system_…` and `process_…` metrics, one [`SystemCollector::collect`] at a time.
 ///

@@ -7,6 +7,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::SchemaProvider;
 use datafusion::error::DataFusionError;
+use datafusion::execution::FunctionRegistry;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::memory_pool::{FairSpillPool, MemoryConsumer, MemoryPool, MemoryReservation};
@@ -16,6 +17,8 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::StreamExt;
 
 use super::forecast::ForecastFunction;
+use super::growth;
+use super::instant::InstantFunction;
 use super::sketch_quantile::sketch_quantile;
 use super::system::{MemoryShare, SystemTable, SystemTables, TellMemory};
 use super::tables::{CATALOG, SCHEMA, Tables, session};
@@ -121,8 +124,11 @@ impl Engine {
             .with_information_schema(true);
         let pool: Arc<dyn MemoryPool> = Arc::new(FairSpillPool::new(memory));
         let runtime = RuntimeEnvBuilder::new().with_memory_pool(pool.clone()).build_arc()?;
-        let base =
+        let mut base =
             SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features().build();
+        for function in growth::functions() {
+            base.register_udaf(Arc::new(function))?;
+        }
         Ok(Engine { store, base, system, memory, pool, holders: Arc::default() })
     }
 
@@ -223,7 +229,8 @@ impl Engine {
         let schemas: [(&str, Arc<dyn SchemaProvider>); 2] = [(SCHEMA, tables), ("system", system)];
         let context = SessionContext::new_with_state(session(&self.base, schemas)?);
         context.register_udtf("forecast", Arc::new(ForecastFunction::forecast(snapshot.clone())));
-        context.register_udtf("capacity_eta", Arc::new(ForecastFunction::capacity_eta(snapshot)));
+        context.register_udtf("capacity_eta", Arc::new(ForecastFunction::capacity_eta(snapshot.clone())));
+        context.register_udtf("instant", Arc::new(InstantFunction::new(snapshot)));
         context.register_udf(sketch_quantile());
         Ok(context)
     }

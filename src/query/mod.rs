@@ -4,6 +4,8 @@ mod derived;
 mod dimension;
 mod engine;
 mod forecast;
+mod growth;
+mod instant;
 mod render;
 mod samples;
 mod selection;
@@ -12,8 +14,10 @@ mod sketch_quantile;
 mod stream;
 mod system;
 mod tables;
+#[cfg(test)]
+mod testing;
 
 pub use crate::store::{Backup, StoreStats, TableStats, Verified};
 pub use engine::{Answer, Engine, QueryError, parse};
-pub use render::{OutputFormat, render};
+pub use render::{OutputFormat, RowWriter, render};
 pub use system::{MemoryShare, SystemTable, TellMemory, loss_rows};

@@ -1,10 +1,14 @@
 //! Rows as text or bytes, in the formats that the command line and HTTP share.
 
+use std::io::Write;
+
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::util::display::FormatOptions;
 use arrow::util::pretty::pretty_format_batches_with_options;
+
+use crate::store::{ParquetOutput, StoreError};
 
 /// How rows are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -45,47 +49,97 @@ impl OutputFormat {
     }
 }
 
+/// Writes rows as they come. Tables for eyes need to see all rows before the first is written; the other formats hold
+/// none.
+pub struct RowWriter<W: Write + Send> {
+    schema: SchemaRef,
+    rows: u64,
+    form: Form<W>,
+}
+
+enum Form<W: Write + Send> {
+    /// Whether as Markdown.
+    Table(W, Vec<RecordBatch>, bool),
+    Csv(Box<arrow::csv::Writer<W>>),
+    Json(arrow::json::ArrayWriter<W>),
+    Ndjson(arrow::json::LineDelimitedWriter<W>),
+    Arrow(arrow::ipc::writer::StreamWriter<W>),
+    Parquet(Box<ParquetOutput<W>>),
+}
+
+impl<W: Write + Send> RowWriter<W> {
+    pub fn new(format: OutputFormat, schema: SchemaRef, out: W) -> Result<Self, ArrowError> {
+        let form = match format {
+            OutputFormat::Table => Form::Table(out, Vec::new(), false),
+            OutputFormat::Markdown => Form::Table(out, Vec::new(), true),
+            OutputFormat::Csv => Form::Csv(Box::new(arrow::csv::WriterBuilder::new().with_header(true).build(out))),
+            OutputFormat::Json => Form::Json(arrow::json::ArrayWriter::new(out)),
+            OutputFormat::Ndjson => Form::Ndjson(arrow::json::LineDelimitedWriter::new(out)),
+            OutputFormat::Arrow => Form::Arrow(arrow::ipc::writer::StreamWriter::try_new(out, &schema)?),
+            OutputFormat::Parquet => {
+                Form::Parquet(Box::new(ParquetOutput::new(out, schema.clone()).map_err(of_store)?))
+            }
+        };
+        Ok(RowWriter { schema, rows: 0, form })
+    }
+
+    pub fn write(&mut self, batch: &RecordBatch) -> Result<(), ArrowError> {
+        self.rows += batch.num_rows() as u64;
+        match &mut self.form {
+            Form::Table(_, batches, _) => batches.push(batch.clone()),
+            Form::Csv(writer) => writer.write(batch)?,
+            Form::Json(writer) => writer.write(batch)?,
+            Form::Ndjson(writer) => writer.write(batch)?,
+            Form::Arrow(writer) => writer.write(batch)?,
+            Form::Parquet(writer) => writer.write(batch).map_err(of_store)?,
+        }
+        Ok(())
+    }
+
+    /// How many were written so far.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Writes what is left, and gives back where it was written to.
+    pub fn finish(self) -> Result<W, ArrowError> {
+        Ok(match self.form {
+            Form::Table(mut out, batches, is_markdown) => {
+                let table = table(&self.schema, &batches)?;
+                out.write_all(if is_markdown { markdown(&table) } else { table + "\n" }.as_bytes())?;
+                out
+            }
+            Form::Csv(mut writer) => {
+                if self.rows == 0 {
+                    writer.write(&RecordBatch::new_empty(self.schema))?;
+                }
+                writer.into_inner()
+            }
+            Form::Json(mut writer) => {
+                writer.finish()?;
+                let mut out = writer.into_inner();
+                out.write_all(b"\n")?;
+                out
+            }
+            Form::Ndjson(mut writer) => {
+                writer.finish()?;
+                writer.into_inner()
+            }
+            Form::Arrow(writer) => writer.into_inner()?,
+            Form::Parquet(writer) => writer.finish().map_err(of_store)?,
+        })
+    }
+}
+
+fn of_store(error: StoreError) -> ArrowError {
+    ArrowError::ExternalError(Box::new(error))
+}
+
 /// All rows in one go.
 pub fn render(format: OutputFormat, schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Vec<u8>, ArrowError> {
-    let mut out = Vec::new();
-    match format {
-        OutputFormat::Table => {
-            out.extend(table(schema, batches)?.into_bytes());
-            out.push(b'\n');
-        }
-        OutputFormat::Markdown => out.extend(markdown(&table(schema, batches)?).into_bytes()),
-        OutputFormat::Csv => {
-            let mut writer = arrow::csv::WriterBuilder::new().with_header(true).build(&mut out);
-            if batches.is_empty() {
-                writer.write(&RecordBatch::new_empty(schema.clone()))?;
-            }
-            batches.iter().try_for_each(|batch| writer.write(batch))?;
-        }
-        OutputFormat::Json => {
-            let mut writer = arrow::json::ArrayWriter::new(&mut out);
-            batches.iter().try_for_each(|batch| writer.write(batch))?;
-            writer.finish()?;
-            if batches.iter().all(|batch| batch.num_rows() == 0) {
-                out = b"[]".to_vec();
-            }
-            out.push(b'\n');
-        }
-        OutputFormat::Ndjson => {
-            let mut writer = arrow::json::LineDelimitedWriter::new(&mut out);
-            batches.iter().try_for_each(|batch| writer.write(batch))?;
-            writer.finish()?;
-        }
-        OutputFormat::Arrow => {
-            let mut writer = arrow::ipc::writer::StreamWriter::try_new(&mut out, schema)?;
-            batches.iter().try_for_each(|batch| writer.write(batch))?;
-            writer.finish()?;
-        }
-        OutputFormat::Parquet => {
-            out = crate::store::parquet_bytes(schema.clone(), batches)
-                .map_err(|error| ArrowError::ExternalError(Box::new(error)))?;
-        }
-    }
-    Ok(out)
+    let mut writer = RowWriter::new(format, schema.clone(), Vec::new())?;
+    batches.iter().try_for_each(|batch| writer.write(batch))?;
+    writer.finish()
 }
 
 fn table(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<String, ArrowError> {
@@ -143,6 +197,22 @@ fn markdown(table: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_rows_are_still_an_answer() {
+        let schema = std::sync::Arc::new(arrow::datatypes::Schema::new(vec![arrow::datatypes::Field::new(
+            "n",
+            DataType::Int64,
+            false,
+        )]));
+        let told = |format| String::from_utf8(render(format, &schema, &[]).unwrap()).unwrap();
+        assert_eq!(told(OutputFormat::Json), "[]\n");
+        assert_eq!(told(OutputFormat::Csv), "n\n");
+        assert_eq!(told(OutputFormat::Ndjson), "");
+        assert!(told(OutputFormat::Table).contains("| n |"));
+        let parquet = render(OutputFormat::Parquet, &schema, &[]).unwrap();
+        assert!(parquet.starts_with(b"PAR1") && parquet.ends_with(b"PAR1"));
+    }
 
     #[test]
     fn numbers_for_eyes_are_short() {

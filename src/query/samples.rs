@@ -19,6 +19,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::scalar::ScalarValue;
 
 use super::dimension::{Dimension, TextColumn, text_type};
+use super::instant::Moment;
 use super::stream::{BlockingPartition, plan};
 use crate::model::{Sample, SeriesId, Span, Timestamp};
 use crate::store::Snapshot;
@@ -30,6 +31,8 @@ pub(super) struct SamplesTable {
     snapshot: Snapshot,
     dimension: Arc<Dimension>,
     metric: Option<String>,
+    /// Where only the last sample before it is shown.
+    moment: Option<Arc<Moment>>,
     schema: SchemaRef,
 }
 
@@ -56,7 +59,13 @@ impl SamplesTable {
         fields.push(Field::new("time", time_type(), false));
         fields.push(Field::new("value", DataType::Float64, false));
         let schema = Arc::new(Schema::new(fields));
-        SamplesTable { snapshot, dimension, metric: metric.map(str::to_owned), schema }
+        SamplesTable { snapshot, dimension, metric: metric.map(str::to_owned), moment: None, schema }
+    }
+
+    /// The same, of each series only what it was worth at a moment.
+    pub fn at(mut self, moment: Moment) -> Self {
+        self.moment = Some(Arc::new(moment));
+        self
     }
 }
 
@@ -114,6 +123,8 @@ impl TableProvider for SamplesTable {
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
         let answer = |filter: &&Expr| match reach(filter) {
+            // It asks for the time of the sample that is found, not where to look for it.
+            Reach::Time(_) if self.moment.is_some() => TableProviderFilterPushDown::Unsupported,
             Reach::Series | Reach::Time(_) => TableProviderFilterPushDown::Exact,
             Reach::Rows => TableProviderFilterPushDown::Unsupported,
         };
@@ -127,7 +138,7 @@ impl TableProvider for SamplesTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let mut span = Span::ALL;
+        let mut span = self.moment.as_ref().map_or(Span::ALL, |moment| moment.span);
         let mut of_series = Vec::new();
         for filter in filters {
             match reach(filter) {
@@ -177,7 +188,7 @@ impl SamplesTable {
         };
         let columns: Arc<Vec<Column>> = Arc::new(schema.fields().iter().map(column).collect());
         let (snapshot, series, schema) = (self.snapshot.clone(), series.to_vec(), schema.clone());
-        let made = schema.clone();
+        let (made, moment) = (schema.clone(), self.moment.clone());
         BlockingPartition::boxed(schema, move |out| {
             let mut batches = Batches::new(&made, &columns);
             // Rows alone can be counted without being read.
@@ -194,8 +205,12 @@ impl SamplesTable {
                     None => {
                         let Some(run) = scan.next() else { break };
                         let run = run.map_err(|error| DataFusionError::External(Box::new(error)))?;
-                        left = left.saturating_sub(run.samples.len());
-                        batches.add(place, &run.samples, out)?
+                        let samples = match &moment {
+                            Some(moment) => moment.last(id, &run.samples),
+                            None => &run.samples,
+                        };
+                        left = left.saturating_sub(samples.len());
+                        batches.add(place, samples, out)?
                     }
                 };
                 if !wanted || left == 0 {

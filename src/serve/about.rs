@@ -1,33 +1,83 @@
-//! What the program says of itself: `/metrics`, `/health`, `/ready`, `/api/v1/stats`.
+//! What the program says of itself: `/metrics`, `/health`, `/ready`, `/api/v1/stats`, `/api/performance/sources`.
 
-use std::fmt::Write;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::influx;
+use super::own::own_metrics;
 use super::state::App;
+use crate::ingest::{CollectorStats, Health, Priority, own_text};
 
-pub(super) async fn health(State(app): State<Arc<App>>) -> Response {
-    match app.engine.closed() {
-        None => {
-            let degraded = app.engine.degraded();
-            let told = if degraded.is_empty() {
-                json!({"status": "healthy"})
-            } else {
-                json!({"status": "degraded", "reasons": degraded})
-            };
-            Json(told).into_response()
-        }
-        Some(reason) => {
-            let told = json!({"status": "unhealthy", "store": reason});
-            (StatusCode::SERVICE_UNAVAILABLE, Json(told)).into_response()
-        }
+/// 503 only where the store takes no writes. Sources that fail are named; the whole counts as degraded where one of them
+/// is of priority `critical`. To clients of InfluxDB the store's state in their words.
+pub(super) async fn health(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    told(&app, &headers, influx::health)
+}
+
+pub(super) async fn ready(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    told(&app, &headers, influx::ready)
+}
+
+fn told(app: &App, headers: &HeaderMap, to_influx: fn(bool, &str) -> Response) -> Response {
+    let (closed, mut reasons) = (app.engine.closed(), app.engine.degraded());
+    if influx::is_client(headers) {
+        let message = closed.clone().unwrap_or_else(|| reasons.join("; "));
+        return to_influx(closed.is_none(), if message.is_empty() { "ready for writes" } else { &message });
     }
+    let collectors = (app.collectors)();
+    let failing: Vec<&CollectorStats> = collectors.iter().filter(|collector| fails(collector)).collect();
+    let sources = failing.iter().map(|collector| told_of(collector)).collect();
+    let critical = failing.iter().filter(|collector| collector.spec.priority == Priority::Critical);
+    reasons.extend(critical.map(|collector| format!("the source `{}` fails", collector.spec.id)));
+    let (status, mut told) = match closed {
+        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, json!({"status": "unhealthy", "store": reason})),
+        None if reasons.is_empty() => (StatusCode::OK, json!({"status": "healthy"})),
+        None => (StatusCode::OK, json!({"status": "degraded", "reasons": reasons})),
+    };
+    if !failing.is_empty() {
+        told["sources"] = Value::Array(sources);
+    }
+    (status, Json(told)).into_response()
+}
+
+fn fails(collector: &CollectorStats) -> bool {
+    matches!(collector.health, Health::Degraded | Health::Failing)
+}
+
+fn told_of(collector: &CollectorStats) -> Value {
+    json!({"id": collector.spec.id, "health": collector.health.name(), "error": collector.last_error})
+}
+
+/// The sources that are asked, and how they are doing.
+pub(super) async fn sources(State(app): State<Arc<App>>) -> Response {
+    let source = |collector: &CollectorStats| {
+        let spec = &collector.spec;
+        json!({
+            "source": {
+                "id": spec.id,
+                "name": spec.name,
+                "kind": spec.kind,
+                "priority": spec.priority.name(),
+                "enabled": spec.enabled,
+                "intervalMs": millis(spec.interval),
+            },
+            "lastCollection": collector.last_pass.map(|time| time.nanos() / 1_000_000),
+            "health": collector.health.name(),
+            "failures": collector.failures,
+            "lastError": collector.last_error,
+        })
+    };
+    let all: Vec<Value> = (app.collectors)().iter().map(source).collect();
+    Json(json!({"success": true, "sources": all, "timestamp": (app.now)().to_string()})).into_response()
+}
+
+fn millis(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 pub(super) async fn stats(State(app): State<Arc<App>>) -> Response {
@@ -36,62 +86,6 @@ pub(super) async fn stats(State(app): State<Arc<App>>) -> Response {
 
 /// Prometheus text exposition.
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
-    let mut text = String::new();
-    let mut metric = |name: &str, kind: &str, help: &str, rows: &[(String, f64)]| {
-        let _ = writeln!(text, "# HELP plimsoll_{name} {help}\n# TYPE plimsoll_{name} {kind}");
-        for (labels, value) in rows {
-            let _ = writeln!(text, "plimsoll_{name}{labels} {value}");
-        }
-    };
-    let one = |value: f64| vec![(String::new(), value)];
-    let meter = |meter: &std::sync::atomic::AtomicU64| one(meter.load(Ordering::Relaxed) as f64);
-    let meters = &app.meters;
-    metric("ingest_samples_total", "counter", "Samples acknowledged.", &meter(&meters.samples));
-    metric("ingest_lines_total", "counter", "Lines of line protocol read.", &meter(&meters.lines));
-    metric("ingest_refused_lines_total", "counter", "Lines refused.", &meter(&meters.refused_lines));
-    metric("ingest_text_fields_total", "counter", "Text fields, which are not stored.", &meter(&meters.text_fields));
-    let help = "Samples left out for a value that is NaN or infinite.";
-    metric("ingest_nonfinite_samples_total", "counter", help, &meter(&meters.nonfinite));
-    metric("ingest_exemplars_total", "counter", "Exemplars, which are not stored.", &meter(&meters.exemplars));
-    let stats = app.engine.stats();
-    metric("series", "gauge", "Series known.", &one(stats.series as f64));
-    metric("head_samples", "gauge", "Samples in memory.", &one(stats.samples_in_memory as f64));
-    metric("head_bytes", "gauge", "Memory of samples that no segment holds yet.", &one(stats.head_bytes as f64));
-    metric("rows_bytes", "gauge", "Memory of derived rows that no file holds yet.", &one(stats.rows_bytes as f64));
-    metric("index_bytes", "gauge", "Memory of the segments' indexes.", &one(stats.index_bytes as f64));
-    metric("series_bytes", "gauge", "Memory of the series and their labels.", &one(stats.series_bytes as f64));
-    metric("ingest_known_bytes", "gauge", "Memory of names as clients write them.", &one(app.known_bytes() as f64));
-    metric("wal_bytes", "gauge", "Size of the log being written.", &one(stats.wal_bytes as f64));
-    metric("losses", "gauge", "Rows of system.losses.", &one(stats.losses as f64));
-    let tables = |of: fn(&crate::query::TableStats) -> u64| -> Vec<(String, f64)> {
-        let row = |(name, table): (&String, _)| (format!("{{table=\"{name}\"}}"), of(table) as f64);
-        stats.tables.iter().map(row).collect()
-    };
-    metric("table_rows", "gauge", "Rows at rest.", &tables(|table| table.rows));
-    metric("table_files", "gauge", "Files at rest.", &tables(|table| table.files));
-    metric("table_bytes", "gauge", "Bytes at rest.", &tables(|table| table.bytes));
-    let sources = app.sources.stats();
-    let of_source = |of: fn(&crate::flow::SourceStats) -> u64| -> Vec<(String, f64)> {
-        sources.iter().map(|source| (format!("{{source=\"{}\"}}", source.source), of(source) as f64)).collect()
-    };
-    metric("source_samples_total", "counter", "Samples acknowledged.", &of_source(|source| source.samples));
-    metric("source_series_total", "counter", "Series that came first from it.", &of_source(|source| source.series));
-    metric("source_series_day", "gauge", "Those of 24 hours.", &of_source(|source| source.series_of_day));
-    metric("source_series_budget", "gauge", "Series it may bring in 24 hours.", &of_source(|source| source.budget));
-    let refused = of_source(|source| source.refused_samples);
-    metric("source_refused_samples_total", "counter", "Samples of new series beyond a budget.", &refused);
-    let refused = of_source(|source| source.refused_series);
-    metric("source_refused_series", "gauge", "Different series they were of, estimated.", &refused);
-    let stages = (app.stages)();
-    let of_stage = |of: fn(&crate::flow::StageStats) -> f64| -> Vec<(String, f64)> {
-        let labels = |stage: &crate::flow::StageStats| {
-            format!("{{pipeline=\"{}\",stage=\"{}\",shard=\"{}\"}}", stage.pipeline, stage.stage, stage.shard)
-        };
-        stages.iter().map(|stage| (labels(stage), of(stage))).collect()
-    };
-    metric("stage_samples_total", "counter", "Samples a stage took.", &of_stage(|stage| stage.samples as f64));
-    metric("stage_busy_seconds_total", "counter", "Time a stage worked.", &of_stage(|stage| stage.busy_seconds));
-    metric("stage_queued_batches", "gauge", "Events that wait before a stage.", &of_stage(|stage| stage.queued as f64));
-    metric("stage_failed", "gauge", "1 for a stage that failed.", &of_stage(|stage| f64::from(u8::from(stage.failed))));
+    let text = own_text(&own_metrics(&app));
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }

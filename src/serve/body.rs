@@ -1,6 +1,7 @@
 //! Bodies of requests: read up to the limit, decompressed up to the limit.
 
 use std::io::Read;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody, to_bytes};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -11,13 +12,21 @@ use super::error::ApiError;
 /// Bytes of a body too large that are read and thrown away.
 const DISCARDED_MAX: usize = 512 << 20;
 
+/// How long a body may take to come: room is kept for it meanwhile.
+const READ_MAX: Duration = Duration::from_secs(60);
+
 /// The whole body. Compressed ones stay so: [`plain`] undoes it, off the async threads.
 pub(super) async fn whole(body: Body, limit: usize) -> Result<Bytes, ApiError> {
     if body.size_hint().lower() > limit as u64 {
         discard(body).await;
         return Err(too_large(limit));
     }
-    to_bytes(body, limit).await.map_err(|error| {
+    let read = tokio::time::timeout(READ_MAX, to_bytes(body, limit));
+    let read = read.await.map_err(|_| {
+        let told = format!("the body was not here within {} s: send smaller ones", READ_MAX.as_secs());
+        ApiError::new(StatusCode::REQUEST_TIMEOUT, told)
+    })?;
+    read.map_err(|error| {
         use std::error::Error;
         let too_long = error.source().is_some_and(|source| source.to_string().contains("length limit exceeded"));
         if too_long {

@@ -3,11 +3,17 @@
 mod about;
 mod body;
 mod error;
+mod influx;
+mod listeners;
 mod ops;
+mod own;
+mod push;
 mod remote_write;
+mod requests;
 mod server;
 mod sql;
 mod state;
+mod text;
 mod write;
 
 pub use server::{Server, ServerParts};

@@ -2,19 +2,23 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, StatusCode, Uri};
+use axum::middleware::from_fn_with_state;
 use axum::routing::{any, get, post};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use super::error::ApiError;
+use super::own::own_metrics;
+use super::requests::{self, Requests};
 use super::state::{App, Limits, LineCaches, Meters, mib};
-use super::{about, ops, remote_write, sql, write};
+use super::{about, influx, ops, push, remote_write, sql, write};
 use crate::flow::{Sources, StageStats};
-use crate::ingest::Known;
+use crate::ingest::{CollectorStats, Known, ListenerStats, TellOwn};
 use crate::model::Timestamp;
 use crate::query::Engine;
 
@@ -27,12 +31,17 @@ pub struct ServerParts {
     pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     /// What the stages did so far.
     pub stages: Arc<dyn Fn() -> Vec<StageStats> + Send + Sync>,
+    /// How the sources that are asked are doing.
+    pub collectors: Arc<dyn Fn() -> Vec<CollectorStats> + Send + Sync>,
+    /// What the listeners did so far.
+    pub listeners: Arc<dyn Fn() -> Vec<ListenerStats> + Send + Sync>,
 }
 
 /// Listens from [`Server::bind`] on.
 pub struct Server {
     listener: TcpListener,
     router: Router,
+    own: TellOwn,
 }
 
 impl Server {
@@ -45,19 +54,27 @@ impl Server {
             limits: parts.limits,
             now: parts.now,
             stages: parts.stages,
+            collectors: parts.collectors,
+            listeners: parts.listeners,
             meters: Meters::default(),
+            requests: Requests::default(),
             lines: LineCaches::within(known),
             known: Arc::new(Known::within(known)),
             remote_write: Known::within(known),
             room: Arc::new(Semaphore::new(room_mib as usize)),
             room_mib,
+            waiting: AtomicUsize::new(0),
         });
         let told = Arc::downgrade(&app);
         app.engine.tell_memory_of(Arc::new(move || told.upgrade().map_or_else(Vec::new, |app| app.memory_shares())));
+        let told = Arc::downgrade(&app);
+        let own: TellOwn = Arc::new(move || Some(own_metrics(&*told.upgrade()?)));
         let router = Router::new()
             .route("/write", post(write::lines))
-            .route("/api/v2/write", post(write::lines))
-            .route("/api/v3/write_lp", post(write::lines))
+            .route("/api/v2/write", post(write::lines_v2))
+            .route("/api/v3/write_lp", post(write::lines_v3))
+            .route("/ping", get(influx::ping))
+            .route("/query", get(influx::query).post(influx::query))
             .route("/api/v1/write", post(remote_write::write))
             .route("/api/performance", post(write::performance))
             .route("/api/v1/events", post(write::performance))
@@ -65,19 +82,29 @@ impl Server {
             .route("/api/v1/stats", get(about::stats))
             .route("/api/v1/verify", get(ops::verify))
             .route("/api/v1/snapshot", post(ops::snapshot))
+            .route("/api/performance/sources", get(about::sources))
+            .route("/api/v1/import/prometheus", post(push::import))
+            .route("/metrics/{*grouping}", post(push::gateway).put(push::gateway))
+            .route("/collectd", post(push::collectd))
             .route("/metrics", get(about::metrics))
             .route("/health", get(about::health))
-            .route("/ready", get(about::health))
+            .route("/ready", get(about::ready))
             .fallback(unknown)
             .method_not_allowed_fallback(wrong_method)
             // Handlers bound bodies themselves, after decompression.
             .layer(DefaultBodyLimit::disable())
+            .layer(from_fn_with_state(app.clone(), requests::count))
             .with_state(app);
-        Ok(Server { listener, router })
+        Ok(Server { listener, router, own })
     }
 
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+
+    /// Tells what `/metrics` tells.
+    pub fn own(&self) -> TellOwn {
+        self.own.clone()
     }
 
     /// Serves until `stop` is done, then finishes the requests under way.
@@ -96,6 +123,6 @@ async fn wrong_method(method: Method, uri: Uri) -> ApiError {
 }
 
 async fn unknown(uri: Uri) -> ApiError {
-    let paths = "/write, /api/v2/write, /api/v3/write_lp, /api/v1/write, /api/performance, /api/v1/events, /api/v1/sql, /api/v1/stats, /api/v1/verify, /api/v1/snapshot, /metrics, /health, /ready";
+    let paths = "/write, /api/v2/write, /api/v3/write_lp, /api/v1/write, /api/performance, /api/performance/sources, /api/v1/events, /api/v1/sql, /api/v1/stats, /api/v1/verify, /api/v1/snapshot, /metrics, /health, /ready, /ping, /query, /api/v1/import/prometheus, /metrics/job/NAME, /collectd";
     ApiError::new(StatusCode::NOT_FOUND, format!("there is nothing at {}: there are {paths}", uri.path()))
 }

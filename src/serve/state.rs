@@ -1,15 +1,18 @@
 //! What handlers share: the parts of the server, its counts, its bounds.
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use axum::http::StatusCode;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::error::ApiError;
+use super::requests::Requests;
 use crate::flow::{Sources, StageStats};
-use crate::ingest::Known;
 use crate::ingest::line_protocol::LineCache;
+use crate::ingest::{CollectorStats, Known, ListenerStats};
 use crate::model::{Retention, Timestamp};
 use crate::query::{Engine, MemoryShare};
 
@@ -25,6 +28,8 @@ pub struct Meters {
     pub lines: AtomicU64,
     pub refused_lines: AtomicU64,
     pub text_fields: AtomicU64,
+    /// Requests that were told to come later: too many waited, or one waited too long.
+    pub turned_away: AtomicU64,
     pub exemplars: AtomicU64,
     pub nonfinite: AtomicU64,
 }
@@ -51,7 +56,10 @@ pub(super) struct App {
     pub limits: Limits,
     pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     pub stages: Arc<dyn Fn() -> Vec<StageStats> + Send + Sync>,
+    pub collectors: Arc<dyn Fn() -> Vec<CollectorStats> + Send + Sync>,
+    pub listeners: Arc<dyn Fn() -> Vec<ListenerStats> + Send + Sync>,
     pub meters: Meters,
+    pub requests: Requests,
     pub lines: LineCaches,
     /// Series of the other formats.
     pub known: Arc<Known>,
@@ -60,9 +68,43 @@ pub(super) struct App {
     /// Mebibytes of bodies that may be in memory at once.
     pub room: Arc<Semaphore>,
     pub room_mib: u32,
+    /// Requests that wait for room.
+    pub waiting: AtomicUsize,
 }
 
+/// Requests that may wait for room in memory; more are told to come later at once.
+const WAITING_MAX: usize = 256;
+/// How long one waits before it is told so.
+const WAIT_MAX: Duration = Duration::from_secs(5);
+
 impl App {
+    /// Waits for room for a body of so many bytes.
+    ///
+    /// # Errors
+    /// 429 where too many wait already, 503 where none came free in time; both say when to send again.
+    pub async fn enter(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
+        let share = mib(bytes).min(self.room_mib);
+        if let Ok(room) = self.room.clone().try_acquire_many_owned(share) {
+            return Ok(room);
+        }
+        let turn_away = |status, told: String| {
+            self.meters.turned_away.fetch_add(1, Ordering::Relaxed);
+            Err(ApiError { retry_after_s: Some(1), ..ApiError::new(status, told) })
+        };
+        let _waiting = Waiting::new(&self.waiting);
+        if self.waiting.load(Ordering::Relaxed) > WAITING_MAX {
+            let told = format!("{WAITING_MAX} requests wait already: send again in 1 s, in fewer and larger requests");
+            return turn_away(StatusCode::TOO_MANY_REQUESTS, told);
+        }
+        match tokio::time::timeout(WAIT_MAX, self.room.clone().acquire_many_owned(share)).await {
+            Ok(Ok(room)) => Ok(room),
+            _ => turn_away(
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("the requests before it took over {} s: send again in 1 s", WAIT_MAX.as_secs()),
+            ),
+        }
+    }
+
     pub fn memory_shares(&self) -> Vec<MemoryShare> {
         let free = self.room.available_permits() as u64;
         let room = u64::from(self.room_mib);
@@ -80,6 +122,22 @@ impl App {
 
     pub fn known_bytes(&self) -> u64 {
         (self.lines.bytes() + self.known.bytes() + self.remote_write.bytes()) as u64
+    }
+}
+
+/// One that waits, counted as long as it does: also where its client leaves.
+struct Waiting<'w>(&'w AtomicUsize);
+
+impl<'w> Waiting<'w> {
+    fn new(count: &'w AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Waiting(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -12,37 +12,89 @@ use serde::Deserialize;
 
 use super::body;
 use super::error::ApiError;
-use super::state::{App, mib};
-use crate::ingest::line_protocol::{LineOptions, Precision, read_lines};
-use crate::ingest::{Gather, ReadError, TimeBounds, read_performance};
+use super::state::App;
+use crate::ingest::line_protocol::{LineCache, LineOptions, Precision, read_lines};
+use crate::ingest::{Gather, Nowhere, ReadError, TimeBounds, read_performance};
 
-/// What the write endpoints of InfluxDB's versions take. Names of buckets and users are accepted and left.
+/// What the write endpoints of InfluxDB's versions take. Names of users, organisations and retentions are accepted and
+/// left.
 #[derive(Deserialize)]
 pub(super) struct WriteQuery {
     precision: Option<String>,
+    /// The label `db`, of versions 1 and 3.
     db: Option<String>,
+    /// The same of version 2.
+    bucket: Option<String>,
+    /// Version 3: with `false` nothing of a body is taken that has a bad line.
+    accept_partial: Option<String>,
 }
 
+/// `POST /write`, of version 1.
 pub(super) async fn lines(
-    State(app): State<Arc<App>>,
+    app: State<Arc<App>>,
     Query(query): Query<WriteQuery>,
+    client: ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    content: Body,
+) -> Result<Response, ApiError> {
+    write_lines(app, query, Precision::Nanos, client, headers, content).await
+}
+
+/// `POST /api/v2/write`.
+pub(super) async fn lines_v2(
+    app: State<Arc<App>>,
+    Query(mut query): Query<WriteQuery>,
+    client: ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    content: Body,
+) -> Result<Response, ApiError> {
+    query.db = query.bucket.take().or(query.db);
+    write_lines(app, query, Precision::Nanos, client, headers, content).await
+}
+
+/// `POST /api/v3/write_lp`.
+pub(super) async fn lines_v3(
+    app: State<Arc<App>>,
+    Query(query): Query<WriteQuery>,
+    client: ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    content: Body,
+) -> Result<Response, ApiError> {
+    write_lines(app, query, Precision::Auto, client, headers, content).await
+}
+
+async fn write_lines(
+    State(app): State<Arc<App>>,
+    query: WriteQuery,
+    usual: Precision,
     ConnectInfo(client): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
     content: Body,
 ) -> Result<Response, ApiError> {
     let precision = match query.precision.as_deref() {
-        None | Some("") => Precision::Nanos,
+        None | Some("") => usual,
         Some(name) => Precision::of_name(name).ok_or_else(|| {
-            let error = format!("precision `{name}` is not known: write ns, us, ms or s");
+            let error = format!("precision `{name}` is not known: write ns, us, ms, s, m, h or auto");
             ApiError::new(StatusCode::BAD_REQUEST, error)
         })?,
     };
     let cache = app.lines.of(query.db.as_deref().unwrap_or(""));
     let intake = app.sources.source(&source(&headers, client));
+    let is_whole = query.accept_partial.as_deref() == Some("false");
     off_thread(&app, headers, content, move |app, text| {
         let now = (app.now)();
-        let mut gather = Gather::new(&*intake, bounds(app)).keeping(app.limits.retention.clone(), now);
-        let read = read_lines(&text, 1, LineOptions { precision, now }, &cache, &mut gather);
+        let gather = |intake| Gather::new(intake, bounds(app)).keeping(app.limits.retention.clone(), now);
+        let options = LineOptions { precision, now };
+        if is_whole {
+            let mut tried = gather(&Nowhere);
+            read_lines(&text, 1, options, &LineCache::default(), &mut tried)?;
+            if tried.faults.count > 0 {
+                app.meters.refused_lines.fetch_add(tried.faults.count, Ordering::Relaxed);
+                return Err(ApiError::refused(tried.faults, 0));
+            }
+        }
+        let mut gather = gather(&*intake);
+        let read = read_lines(&text, 1, options, &cache, &mut gather);
         let flushed = read.and_then(|report| gather.flush().map(|()| report));
         app.meters.samples.fetch_add(gather.accepted(), Ordering::Relaxed);
         let report = flushed?;
@@ -88,7 +140,7 @@ pub(super) fn bounds(app: &App) -> TimeBounds {
     TimeBounds::new((app.now)(), app.limits.future, app.limits.retention.longest_of_samples().length())
 }
 
-fn finish(app: &App, gather: Gather<'_>) -> Result<Response, ApiError> {
+pub(super) fn finish(app: &App, gather: Gather<'_>) -> Result<Response, ApiError> {
     let accepted = gather.accepted();
     app.meters.refused_lines.fetch_add(gather.faults.count, Ordering::Relaxed);
     if gather.faults.count > 0 {
@@ -106,7 +158,7 @@ pub(super) async fn off_thread(
     let limit = app.limits.body;
     let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     let bytes = length.map_or(limit, |length| body::grown(length, &headers, limit)).min(limit);
-    let room = app.room.clone().acquire_many_owned(mib(bytes).min(app.room_mib)).await;
+    let room = app.enter(bytes).await?;
     let content = body::whole(content, limit).await?;
     let app = app.clone();
     let done = tokio::task::spawn_blocking(move || {

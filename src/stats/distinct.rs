@@ -23,6 +23,11 @@ impl Distinct {
         *register = run.max(*register);
     }
 
+    /// Whether nothing was counted.
+    pub fn is_empty(&self) -> bool {
+        self.registers.is_empty()
+    }
+
     /// How many there were.
     pub fn estimate(&self) -> u64 {
         if self.registers.is_empty() {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -44,6 +44,8 @@ pub struct Store {
     pub(super) rules: Arc<Rules>,
     pub(super) synced: Mutex<u64>,
     crowded: AtomicBool,
+    /// Bytes of rows of derived tables in memory, as of the keeper's last look.
+    rows_bytes: AtomicUsize,
     _lock: DiskLock,
 }
 
@@ -150,6 +152,7 @@ impl Store {
             rules: Rules::new(spec.retention.clone(), catalog.registry().clone()),
             synced: Mutex::new(0),
             crowded: AtomicBool::new(false),
+            rows_bytes: AtomicUsize::new(0),
             _lock: lock,
             world,
             dir,
@@ -217,6 +220,9 @@ impl Store {
         if self.head_bytes() > self.head_full().saturating_mul(HEAD_FULL) {
             return Err(Behind { what: "the flush to segments".into(), retry_after: Duration::from_secs(1) });
         }
+        if self.rows_bytes.load(Ordering::Relaxed) > self.spec.head_bytes.saturating_mul(HEAD_FULL) {
+            return Err(Behind { what: "the flush of rows".into(), retry_after: Duration::from_secs(1) });
+        }
         self.tap.get().map_or(Ok(()), |tap| tap.ready())
     }
 
@@ -270,7 +276,9 @@ impl Store {
 
     /// Whether what is in memory is to be flushed: its samples, or the rows that the pipelines made of them.
     pub(super) fn is_full(&self) -> bool {
-        self.head_bytes() > self.head_full() || self.view().rows_bytes() > self.spec.head_bytes
+        let rows = self.view().rows_bytes();
+        self.rows_bytes.store(rows, Ordering::Relaxed);
+        self.head_bytes() > self.head_full() || rows > self.spec.head_bytes
     }
 
     /// Bytes of samples at which they are flushed. Of very many series a head takes more before it holds any samples to

@@ -1,7 +1,7 @@
 //! Parquet files that are not the store's: read to be imported, written as exports.
 
+use std::io::Write;
 use std::path::Path;
-use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -12,7 +12,7 @@ use parquet::file::properties::WriterProperties;
 
 use super::StoreError;
 use super::error::DiskContext;
-use super::file::{FileSink, Source};
+use super::file::Source;
 use crate::world::Disk;
 
 /// Batches of a Parquet file, one at a time.
@@ -56,30 +56,20 @@ fn properties() -> Result<WriterProperties, StoreError> {
     Ok(builder.build())
 }
 
-/// Batches as a Parquet file in memory.
-pub fn parquet_bytes(schema: SchemaRef, batches: &[RecordBatch]) -> Result<Vec<u8>, StoreError> {
-    let mut writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties()?))?;
-    batches.iter().try_for_each(|batch| writer.write(batch))?;
-    Ok(writer.into_inner()?)
-}
+/// A Parquet file that is written batch by batch, to a file or to memory.
+pub struct ParquetOutput<W: Write + Send>(ArrowWriter<W>);
 
-/// Writes batches as a Parquet file under a name of its own, then renames it: it is there whole or not at all.
-pub fn write_parquet(
-    disk: &dyn Disk,
-    path: &Path,
-    schema: SchemaRef,
-    batches: impl IntoIterator<Item = RecordBatch>,
-) -> Result<u64, StoreError> {
-    let unfinished = path.with_extension("unfinished");
-    let file = disk.create(&unfinished).at("create", &unfinished)?;
-    let mut writer = ArrowWriter::try_new(FileSink::new(Arc::clone(&file)), schema, Some(properties()?))?;
-    let mut rows = 0;
-    for batch in batches {
-        rows += batch.num_rows() as u64;
-        writer.write(&batch)?;
+impl<W: Write + Send> ParquetOutput<W> {
+    pub fn new(out: W, schema: SchemaRef) -> Result<Self, StoreError> {
+        Ok(ParquetOutput(ArrowWriter::try_new(out, schema, Some(properties()?))?))
     }
-    writer.finish()?;
-    writer.inner_mut().finish().map_err(parquet::errors::ParquetError::from)?;
-    disk.rename(&unfinished, path).at("rename", &unfinished)?;
-    Ok(rows)
+
+    pub fn write(&mut self, batch: &RecordBatch) -> Result<(), StoreError> {
+        Ok(self.0.write(batch)?)
+    }
+
+    /// Writes the footer. Without it there is no Parquet file.
+    pub fn finish(self) -> Result<W, StoreError> {
+        Ok(self.0.into_inner()?)
+    }
 }

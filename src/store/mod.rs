@@ -43,7 +43,7 @@ mod retention_tests;
 pub use self::core::{HEAD_FULL, Store, StoreStats, TableStats};
 pub use backup::Backup;
 pub use error::{StoreError, told_with_causes};
-pub use foreign::{ParquetInput, parquet_bytes, write_parquet};
+pub use foreign::{ParquetInput, ParquetOutput};
 pub use keeper::Keeper;
 pub use snapshot::{Scan, SeriesRun, Snapshot};
 pub use spec::{StoreSpec, Sync};

@@ -358,3 +358,52 @@ fn each_format_of_a_file_gives_the_same_samples() {
         );
     }
 }
+
+/// Samples of the large file: each second of so many hosts.
+const HOSTS: u64 = 50;
+const SECONDS: u64 = 12_000;
+
+#[test]
+fn a_killed_import_runs_again_without_doubling_and_more_than_memory_is_exported() {
+    let folder = tempdir().unwrap();
+    let (data, file) = (folder.path().join("data"), folder.path().join("load.lp"));
+    let line = |n: u64| format!("load,host=h{} v={} {}\n", n % HOSTS, n % 997, 1_700_000_000 + n / HOSTS);
+    std::fs::write(&file, (0..HOSTS * SECONDS).map(line).collect::<String>()).unwrap();
+    let arguments = ["import", "--precision", "s", file.to_str().unwrap()];
+
+    let mut child = crate::support::program(&data).args(arguments).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let logged = || {
+        let logs = std::fs::read_dir(data.join("wal")).into_iter().flatten();
+        logs.filter_map(|log| Some(log.ok()?.metadata().ok()?.len())).sum::<u64>()
+    };
+    crate::support::until("the import has begun", || logged() > 100_000);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let count = |data: &Path| number(&sql(data, "SELECT count(*) FROM load_v")) as u64;
+    let before = count(&data);
+    assert!(before > 0 && before < HOSTS * SECONDS, "killed in the midst of it: {before}");
+
+    let told = plimsoll(&data, &arguments).ending(0).stderr;
+    assert!(told.contains(&format!("{} repeat a series and time", before)), "{told}");
+    assert_eq!(count(&data), HOSTS * SECONDS);
+    let total: u64 = (0..HOSTS * SECONDS).map(|n| n % 997).sum();
+    assert_eq!(number(&sql(&data, "SELECT sum(v) FROM load")) as u64, total);
+
+    // Sorted by way of the disk, written as the rows come.
+    let out = folder.path().join("out");
+    let little = [("PLIMSOLL__QUERY__MEMORY", "16MB")];
+    let export = |options: &[&str]| {
+        let arguments = [&["export", "--out", out.to_str().unwrap()], options].concat();
+        let text = crate::support::plimsoll_with(&data, &arguments, &little, b"").ending(0).text();
+        text.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let [csv] = &export(&["--metric", "load_v", "--as", "csv"])[..] else { panic!("one file") };
+    assert_eq!(std::fs::read_to_string(csv).unwrap().lines().count() as u64, HOSTS * SECONDS + 1);
+    let days = export(&["--metric", "load_v", "--partition", "day"]);
+    let rows = |path: &String| {
+        let file = std::fs::File::open(path).unwrap();
+        ParquetRecordBatchReaderBuilder::try_new(file).unwrap().metadata().file_metadata().num_rows() as u64
+    };
+    assert_eq!(days.iter().map(rows).sum::<u64>(), HOSTS * SECONDS);
+    assert!(days.len() >= 1 && !files(&out, "unfinished").iter().any(|path| path.exists()), "{days:?}");
+}

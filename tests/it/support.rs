@@ -31,7 +31,8 @@ pub fn program(data: &Path) -> Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PLIMSOLL")) {
         command.env_remove(name);
     }
-    command.env("PLIMSOLL_DATA", data).env("PLIMSOLL__COLLECT__SYSTEM", "false");
+    command.env("PLIMSOLL_DATA", data);
+    command.env("PLIMSOLL__COLLECT__SYSTEM", "false").env("PLIMSOLL__COLLECT__OWN", "false");
     command
 }
 

@@ -1,7 +1,7 @@
 //! Asks every source at its interval, bounds how long it takes, and notes how it is doing.
 //!
-//! A source that fails is asked less often: each failure in a row after the second doubles the wait, up to
-//! [`BACK_OFF_MAX`]. The first pass of each comes at a place of its own within the interval, so that many sources of one
+//! A source that fails is asked less often, unless it keeps its pace: each failure in a row after the second doubles the
+//! wait, up to [`BACK_OFF_MAX`]. The first pass of each comes at a place of its own within the interval, so that many sources of one
 //! interval do not all come at once.
 
 use std::hash::BuildHasher;
@@ -38,7 +38,7 @@ pub enum Health {
     /// Not asked yet.
     Starting,
     Healthy,
-    /// The last pass failed, or the one before it.
+    /// The last pass failed, or the one before it; or it told less than it should.
     Degraded,
     /// [`FAILING`] passes in a row failed: it is asked less often.
     Failing,
@@ -72,6 +72,8 @@ pub struct CollectorStats {
     /// Samples refused: beyond a budget, or of values or times that are not taken.
     pub refused: u64,
     pub last_pass: Option<Timestamp>,
+    /// The last pass that went well.
+    pub last_success: Option<Timestamp>,
     /// How long the last pass took.
     pub took: Duration,
     pub last_error: Option<String>,
@@ -90,6 +92,7 @@ impl CollectorStats {
             samples: 0,
             refused: 0,
             last_pass: None,
+            last_success: None,
             took: Duration::ZERO,
             last_error: None,
             next_pass: None,
@@ -113,6 +116,13 @@ impl CollectorStats {
         }
     }
 
+    /// Notes a pass that told something, but not all.
+    fn note_lack(&mut self, lack: String) {
+        self.note(None);
+        self.health = Health::Degraded;
+        self.last_error = Some(lack);
+    }
+
     /// From the start of one pass to that of the next.
     fn wait(&self) -> Duration {
         let interval = self.spec.interval;
@@ -131,13 +141,15 @@ fn locked(told: &Told) -> MutexGuard<'_, Vec<CollectorStats>> {
 /// The sources that are being asked. They stop when this is dropped, or at [`Collectors::stop`].
 pub struct Collectors {
     told: Told,
+    /// Series that sources named before, of all of them.
+    known: Arc<Known>,
     tasks: JoinSet<()>,
 }
 
 impl Collectors {
-    /// Not asking anybody yet: `told` of each is there from the start.
-    pub fn new() -> Self {
-        Collectors { told: Told::default(), tasks: JoinSet::new() }
+    /// Not asking anybody yet. Names that sources wrote take up to `known_bytes` of memory.
+    pub fn new(known_bytes: usize) -> Self {
+        Collectors { told: Told::default(), known: Arc::new(Known::within(known_bytes)), tasks: JoinSet::new() }
     }
 
     /// Asks `all` from now on, on the runtime that this is called in. Samples later than `future` ahead of the clock are
@@ -155,9 +167,10 @@ impl Collectors {
             if !spec.enabled {
                 continue;
             }
-            let known = Arc::new(Known::within(KNOWN_BYTES));
+            let known = self.known.clone();
             let first = spread(&spec).mul_f64(crowd);
-            let asking = Asking { told: self.told.clone(), place, world: world.clone(), intake, known, future, spec };
+            let (told, world, keeps_pace) = (self.told.clone(), world.clone(), source.keeps_pace());
+            let asking = Asking { told, place, world, intake, known, future, spec, keeps_pace };
             self.tasks.spawn(asking.run(source, first));
         }
     }
@@ -174,15 +187,6 @@ impl Collectors {
     }
 }
 
-impl Default for Collectors {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// Bytes of names kept for each source.
-const KNOWN_BYTES: usize = 1 << 20;
-
 struct Asking {
     told: Told,
     place: usize,
@@ -191,6 +195,7 @@ struct Asking {
     known: Arc<Known>,
     future: Duration,
     spec: SourceSpec,
+    keeps_pace: bool,
 }
 
 impl Asking {
@@ -228,12 +233,12 @@ impl Asking {
 
     /// Stores what was read, notes how it went, and tells how long to wait.
     async fn settle(&self, read: Result<Readings, SourceError>, now: Timestamp, took: Duration) -> Duration {
-        let (mut readings, fault) = match read {
+        let (mut readings, fault, lack) = match read {
             Ok(mut readings) => {
-                let fault = readings.fault.take();
-                (readings, fault)
+                let (fault, lack) = (readings.fault.take(), readings.lack.take());
+                (readings, fault, lack)
             }
-            Err(error) => (Readings::default(), Some(error)),
+            Err(error) => (Readings::default(), Some(error), None),
         };
         self.put_own(&mut readings, fault.is_none(), took);
         let stored = self.store(readings, now).await;
@@ -252,11 +257,17 @@ impl Asking {
             (told.last_pass, told.took) = (Some(now), took);
             told.samples += samples;
             told.refused += refused;
-            told.note(failed);
-            wait = told.wait();
+            told.last_success = if failed.is_none() { Some(now) } else { told.last_success };
+            match (failed, lack) {
+                (None, Some(lack)) => told.note_lack(lack.0),
+                (failed, _) => told.note(failed),
+            }
+            if !self.keeps_pace {
+                wait = told.wait();
+            }
             if told.health == Health::Failing && was != Health::Failing {
                 let error = told.last_error.as_deref().unwrap_or_default();
-                tracing::warn!(source = told.spec.id, error, "a source fails and is asked less often");
+                tracing::warn!(source = told.spec.id, error, "a source fails again and again");
             }
         });
         wait
@@ -329,6 +340,16 @@ mod tests {
         assert_eq!(seen[3..].iter().map(|seen| seen.1).collect::<Vec<_>>(), [40, 80, 160, 300, 300, 300]);
         assert_eq!(fail(false), (Health::Healthy, 10));
         assert_eq!((told.passes, told.failed_passes), (10, 9));
+    }
+
+    #[test]
+    fn who_tells_only_a_part_is_degraded_and_asked_as_often() {
+        let mut told = stats(10);
+        (0..9).for_each(|_| told.note_lack("no privilege".into()));
+        assert_eq!((told.health, told.failed_passes, told.wait().as_secs()), (Health::Degraded, 0, 10));
+        assert_eq!(told.last_error.as_deref(), Some("no privilege"));
+        told.note(None);
+        assert_eq!(told.health, Health::Healthy);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Sources that are asked at an interval: what one is, what every one has, and who asks them.
 
+mod caught;
 mod collectors;
+mod living;
 mod readings;
 mod spec;
 mod written;
@@ -9,7 +11,9 @@ use async_trait::async_trait;
 
 use crate::model::Timestamp;
 
+pub(super) use caught::readings_of;
 pub use collectors::{CollectorStats, Collectors, Health, Planned};
+pub use living::Living;
 pub use readings::Readings;
 pub use spec::{Priority, SourceSpec};
 pub use written::{From, WrittenSource};
@@ -24,6 +28,11 @@ pub trait Source: Send {
     /// Why there is nothing to tell. A source that has something to tell even so puts the error into
     /// [`Readings::fault`].
     async fn read(&mut self, now: Timestamp) -> Result<Readings, SourceError>;
+
+    /// Whether it is asked at its interval also while it fails, since what it tells then counts, too.
+    fn keeps_pace(&self) -> bool {
+        false
+    }
 }
 
 /// Why a source had nothing to tell: one sentence that says what was asked, what happened, and what to do.

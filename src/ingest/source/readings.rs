@@ -15,6 +15,9 @@ pub struct Readings {
     labels: Vec<(Place, Place)>,
     /// What went wrong although there is something to tell.
     pub fault: Option<SourceError>,
+    /// What was not told although the source answered: a privilege or a version is missing. The source counts as
+    /// degraded and is asked as often as before.
+    pub lack: Option<SourceError>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -88,6 +91,17 @@ impl Readings {
 
     pub fn is_empty(&self) -> bool {
         self.samples.is_empty()
+    }
+
+    /// Calls `look` with metric and labels of each sample; not of ends.
+    pub(super) fn each(&self, mut look: impl FnMut(&str, &[(&str, &str)])) {
+        let mut labels: Vec<(&str, &str)> = Vec::new();
+        for reading in self.samples.iter().filter(|reading| reading.value.is_some()) {
+            labels.clear();
+            let own = &self.labels[reading.labels.start as usize..reading.labels.end as usize];
+            labels.extend(own.iter().map(|&(name, value)| (self.get(name), self.get(value))));
+            look(self.get(reading.metric), &labels);
+        }
     }
 
     /// Hands all on; those without a time of their own are of `now`, and every series gets the labels `extra` that it has

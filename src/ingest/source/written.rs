@@ -5,6 +5,12 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{Planned, Priority, SourceSpec};
+use crate::ingest::exec::{ExecSource, ExecSpec};
+use crate::ingest::json::{JsonSource, JsonSpec};
+use crate::ingest::postgres::{PostgresSource, PostgresSpec};
+use crate::ingest::probe::{HttpSource, HttpSpec};
+use crate::ingest::redis::{RedisSource, RedisSpec};
+use crate::ingest::scrape::PrometheusSpec;
 use crate::ingest::system::{SystemSource, SystemSpec};
 use crate::world::World;
 
@@ -43,7 +49,13 @@ fn yes() -> bool {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum From {
+    Prometheus(Box<PrometheusSpec>),
     System(SystemSpec),
+    Http(HttpSpec),
+    Json(JsonSpec),
+    Exec(ExecSpec),
+    Postgres(PostgresSpec),
+    Redis(RedisSpec),
 }
 
 /// Shortest interval of a source.
@@ -53,31 +65,79 @@ impl From {
     /// What it is called in settings, tables and metrics.
     pub const fn kind(&self) -> &'static str {
         match self {
+            From::Prometheus(_) => "prometheus",
             From::System(_) => "system",
+            From::Http(_) => "http",
+            From::Json(_) => "json",
+            From::Exec(_) => "exec",
+            From::Postgres(_) => "postgres",
+            From::Redis(_) => "redis",
         }
     }
 
     /// Priority and interval of its kind.
     const fn usual(&self) -> (Priority, Duration) {
         match self {
+            From::Prometheus(_) => (Priority::Medium, Duration::from_secs(60)),
             From::System(_) => (Priority::Critical, Duration::from_secs(30)),
+            From::Http(_) => (Priority::Medium, Duration::from_secs(30)),
+            From::Json(_) | From::Exec(_) => (Priority::Medium, Duration::from_secs(60)),
+            From::Postgres(_) | From::Redis(_) => (Priority::High, Duration::from_secs(60)),
         }
     }
 
     /// What is wrong with its values: the key, and what to write.
-    fn fault(&self) -> Option<(&'static str, String)> {
+    fn fault(&self, timeout: Duration) -> Option<(&'static str, String)> {
         match self {
+            From::Prometheus(spec) => spec.fault(),
             From::System(_) => None,
+            From::Http(spec) => spec.fault(),
+            From::Json(spec) => spec.fault(),
+            From::Exec(spec) => spec.fault(),
+            From::Postgres(postgres) => postgres.fault(),
+            From::Redis(redis) => redis.fault(timeout),
         }
     }
 
     /// The sources it makes, one for each place it asks.
-    fn plan(&self, spec: &SourceSpec, _world: &World) -> Vec<Planned> {
+    fn plan(&self, spec: &SourceSpec, world: &World) -> Vec<Planned> {
         let one = |source| vec![Planned { spec: spec.clone(), source }];
         match self {
+            From::Prometheus(written) => written.plan(spec, world),
             From::System(_) => one(Box::<SystemSource>::default()),
+            From::Http(http) => probes(http, spec, world),
+            From::Json(json) => one(Box::new(JsonSource::new(json, &spec.id, world))),
+            From::Exec(exec) => one(Box::new(ExecSource::new(exec, &spec.id))),
+            From::Postgres(postgres) => {
+                let source = PostgresSource::new(postgres.clone(), world.clone(), spec.timeout);
+                vec![Planned { spec: of_instance(spec, &postgres.instance()), source: Box::new(source) }]
+            }
+            From::Redis(redis) => {
+                let source = RedisSource::new(redis.clone(), world.clone(), spec.timeout);
+                vec![Planned { spec: of_instance(spec, &redis.instance()), source: Box::new(source) }]
+            }
         }
     }
+}
+
+/// A source for each address, so that one that is down is no trouble of the others.
+fn probes(http: &HttpSpec, spec: &SourceSpec, world: &World) -> Vec<Planned> {
+    let targets = http.targets();
+    let planned = |target: &&str| {
+        let source = Box::new(HttpSource::new(http, target, spec.timeout, world));
+        let id = if targets.len() == 1 { spec.id.clone() } else { format!("{}/{target}", spec.id) };
+        Planned { spec: SourceSpec { id, ..spec.clone() }, source }
+    };
+    targets.iter().map(planned).collect()
+}
+
+/// The same with the label `instance`, so that the series of two servers are apart.
+fn of_instance(spec: &SourceSpec, instance: &str) -> SourceSpec {
+    let mut spec = spec.clone();
+    if !spec.labels.iter().any(|(name, _)| name == "instance") {
+        spec.labels.push(("instance".into(), instance.to_owned()));
+    }
+    spec
 }
 
 impl WrittenSource {
@@ -125,7 +185,7 @@ impl WrittenSource {
             let interval = humantime::format_duration(spec.interval);
             faults.push(("timeout", format!("write one shorter than the interval of {interval}")));
         }
-        faults.extend(self.from.fault());
+        faults.extend(self.from.fault(spec.timeout));
         faults
     }
 

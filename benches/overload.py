@@ -1,0 +1,219 @@
+"""Senders at three times what the server can take: what they are told, what it costs, and that nothing acknowledged is lost.
+
+    python3 benches/overload.py [--binary PATH] [--memory 512MiB] [--seconds 30] [--factor 3] [--out TABLE.md]
+
+The server has one core of its own and the senders the others, so that the senders can outrun it. First one sender at a
+time finds out what the server takes; then, for the given time, so many times that is due at fixed times over 64
+connections (an open loop: who is late does not send less). Every request holds the same series at a time of its own, so
+that the count of each acknowledged time tells whether it is there whole. Then the load stops, and the time until a single
+request is answered as before is taken. At the end the counts are held against what was acknowledged. Needs two cores.
+"""
+
+import argparse
+import http.client
+import json
+import multiprocessing
+import os
+import pathlib
+import sys
+import tempfile
+import threading
+import time
+
+sys.dont_write_bytecode = True  # so that a run leaves nothing in the source
+
+import ingest
+
+HOSTS, FIELDS = 1000, 10
+SAMPLES = HOSTS * FIELDS
+CONNECTIONS = 64
+START_MS = 1_767_225_600_000
+CALIBRATION_S = 5.0
+RECOVERED_S = 0.25  # a single request answered within this is an answer as before
+
+
+def body():
+    """Lines of one time, which stands in them as 13 letters T."""
+    lines = []
+    for host in range(HOSTS):
+        fields = ",".join(f"f{field}={(host * 7 + field * 13) % 100}i" for field in range(FIELDS))
+        lines.append(f"load,host=web-{host:04d},rack=r{host % 20} {fields} TTTTTTTTTTTTT\n")
+    return "".join(lines).encode()
+
+
+class Sender:
+    """One connection that is made anew when it breaks."""
+
+    def __init__(self, port):
+        self.port, self.connection = port, None
+
+    def send(self, payload, timeout=60):
+        """Status and Retry-After; 0 where the connection broke."""
+        try:
+            if self.connection is None:
+                self.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+            self.connection.request("POST", "/write?precision=ms", body=payload)
+            answer = self.connection.getresponse()
+            answer.read()
+            return answer.status, answer.headers.get("Retry-After")
+        except (OSError, http.client.HTTPException):
+            if self.connection is not None:
+                self.connection.close()
+            self.connection = None
+            return 0, None
+
+
+def sending(port, first, step, every_s, seconds, results):
+    """Sends requests number first, first + step, … each when it is due; those that are overdue go at once."""
+    template, sender = body(), Sender(port)
+    told, acknowledged, slowest = {}, [], 0.0
+    began = time.monotonic()
+    number, due = first, began
+    while (now := time.monotonic()) - began < seconds:
+        if now < due:
+            time.sleep(due - now)
+        sent_ms = START_MS + number
+        before = time.monotonic()
+        status, retry = sender.send(template.replace(b"T" * 13, str(sent_ms).encode()))
+        slowest = max(slowest, time.monotonic() - before)
+        if status in (429, 503) and retry is None:
+            status = -status  # a refusal that does not say when to come again
+        told[status] = told.get(status, 0) + 1
+        if status == 204:
+            acknowledged.append(sent_ms)
+        number += step
+        due += every_s
+    results.put((told, acknowledged, slowest))
+
+
+class Watch(threading.Thread):
+    """Looks at the server's memory until it is stopped."""
+
+    def __init__(self, pid):
+        super().__init__(daemon=True)
+        self.pid, self.stopped, self.most = pid, threading.Event(), 0
+
+    def run(self):
+        while not self.stopped.wait(0.1):
+            status = pathlib.Path(f"/proc/{self.pid}/status").read_text()
+            kib = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
+            self.most = max(self.most, kib * 1024)
+
+
+def calibrate(port):
+    """Requests a second that one sender after the other gets through, and the times they had."""
+    template, sender, acknowledged = body(), Sender(port), []
+    began = time.monotonic()
+    number = 0
+    while time.monotonic() - began < CALIBRATION_S:
+        status, _ = sender.send(template.replace(b"T" * 13, str(START_MS + number).encode()))
+        if status != 204:
+            raise SystemExit(f"the server answered {status} to a single sender")
+        acknowledged.append(START_MS + number)
+        number += 1
+    return number / (time.monotonic() - began), acknowledged
+
+
+def counts(server):
+    """Samples by time in ms."""
+    statement = "SELECT CAST(time AS BIGINT) / 1000000 AS ms, count(*) AS n FROM metrics WHERE rack IS NOT NULL GROUP BY 1"
+    rows = json.loads(ingest.get(server.port, "/api/v1/sql", q=statement, format="json"))
+    return {row["ms"]: row["n"] for row in rows}
+
+
+def run(args, memory, folder):
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        raise SystemExit("two cores are needed: one for the server, one for the senders")
+    settings, data, port = folder / "settings.toml", folder / "data", ingest.free_port()
+    settings.write_text(f'memory = "{memory}"\n[collect]\nsystem = false\n')
+    options = ["--listen", f"127.0.0.1:{port}", "--data", str(data), "--config", str(settings)]
+    command = ["taskset", "--cpu-list", str(cores[0]), args.binary, "serve", *options]
+    with ingest.Server(command, port, data) as server:
+        os.sched_setaffinity(0, set(cores[1:]))
+        capacity, acknowledged = calibrate(server.port)
+        rate = capacity * args.factor
+        watch = Watch(server.process.pid)
+        watch.start()
+        results, processes = multiprocessing.Queue(), []
+        offset = 1_000_000  # times of their own, behind those of the calibration
+        for sender in range(CONNECTIONS):
+            work = (server.port, offset + sender, CONNECTIONS, CONNECTIONS / rate, args.seconds, results)
+            processes.append(multiprocessing.Process(target=sending, args=work))
+        for process in processes:
+            process.start()
+        told, slowest = {}, 0.0
+        for _ in processes:
+            of_one, times, slow = results.get()
+            acknowledged += times
+            slowest = max(slowest, slow)
+            for status, number in of_one.items():
+                told[status] = told.get(status, 0) + number
+        for process in processes:
+            process.join()
+        ended = time.monotonic()
+        sender, template, number = Sender(server.port), body(), 9_000_000
+        while True:
+            before = time.monotonic()
+            status, _ = sender.send(template.replace(b"T" * 13, str(START_MS + number).encode()))
+            if status == 204:
+                acknowledged.append(START_MS + number)
+                if time.monotonic() - before < RECOVERED_S:
+                    break
+            number += 1
+            if time.monotonic() - ended > 120:
+                raise SystemExit("not as before two minutes after the load stopped")
+        recovered = time.monotonic() - ended
+        watch.stopped.set()
+        watch.join()
+        held = counts(server)
+    lost = sum(1 for ms in acknowledged if held.get(ms) != SAMPLES)
+    return dict(
+        memory=memory,
+        capacity=capacity * SAMPLES,
+        asked=rate * SAMPLES,
+        sent=sum(told.values()),
+        told=told,
+        acknowledged=len(acknowledged),
+        lost=lost,
+        peak_mb=watch.most / 1e6,
+        slowest_s=slowest,
+        recovered_s=recovered,
+    )
+
+
+def table(rows):
+    head = "| memory | taken alone, samples/s | asked for | requests sent | 204 | 429 | 503 | other | lost of the acknowledged | peak MB | slowest answer s | as before after s |"
+    lines = [head, "|---" * 12 + "|"]
+    for row in rows:
+        told = row["told"]
+        other = sum(number for status, number in told.items() if status not in (204, 429, 503))
+        lines.append(
+            f"| {row['memory']} | {row['capacity'] / 1e6:.2f} M | {row['asked'] / 1e6:.2f} M | {row['sent']} "
+            f"| {told.get(204, 0)} | {told.get(429, 0)} | {told.get(503, 0)} | {other} | {row['lost']} "
+            f"| {row['peak_mb']:.0f} | {row['slowest_s']:.2f} | {row['recovered_s']:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--binary", help="plimsoll to measure (default: cargo build --release)")
+    parser.add_argument("--memory", action="append", help="budgets, one run each (default 512MiB and 128MiB)")
+    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--factor", type=float, default=3.0)
+    parser.add_argument("--out", type=pathlib.Path)
+    args = parser.parse_args()
+    args.binary = args.binary or ingest.release_binary()
+    rows = []
+    for memory in args.memory or ["512MiB", "128MiB"]:
+        with tempfile.TemporaryDirectory() as folder:
+            rows.append(run(args, memory, pathlib.Path(folder)))
+            print(json.dumps(rows[-1]), file=sys.stderr)
+    print(table(rows))
+    if args.out:
+        args.out.write_text(table(rows) + "\n")
+
+
+if __name__ == "__main__":
+    main()

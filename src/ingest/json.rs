@@ -1,0 +1,342 @@
+//! Numbers out of any JSON: named ones at their places, or all of them, flattened.
+//!
+//! ```text
+//! {"queue": {"depth": 4, "on": true}, "list": [{"n": 1}]}   →   app_queue_depth 4, app_queue_on 1, app_list_0_n 1
+//! ```
+
+mod place;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use bytesize::ByteSize;
+use serde::Deserialize;
+use serde_json::Value;
+
+pub use place::{LabelPlace, Place};
+
+use super::http_client::{BasicAuth, Credentials, Method, Request, TlsSpec, fetch, parse_url};
+use super::{About, Readings, Source, SourceError};
+use crate::model::{Kind, Timestamp};
+use crate::world::World;
+
+/// Numbers that are taken of a document of which all are.
+const FLAT_MAX: usize = 10_000;
+/// Faults that are told of one document; the rest are counted.
+const FAULTS_TOLD: usize = 3;
+
+/// `from.json = { url = "…", metrics = [{ name = "…", path = "$.…" }] }`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JsonSpec {
+    pub url: String,
+    #[serde(default = "get")]
+    pub method: String,
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    #[serde(default)]
+    pub body: String,
+    #[serde(default)]
+    pub basic_auth: Option<BasicAuth>,
+    #[serde(default)]
+    pub bearer: Option<String>,
+    /// A file with the token, read at each pass.
+    #[serde(default)]
+    pub bearer_file: Option<PathBuf>,
+    #[serde(default)]
+    pub tls: TlsSpec,
+    /// Largest answer, after decompression.
+    #[serde(default = "body_max")]
+    pub body_max: ByteSize,
+    /// What is taken; without any, all numbers.
+    #[serde(default)]
+    pub metrics: Vec<JsonMetric>,
+    /// Begins the name of each flattened number; without it the source's id does.
+    #[serde(default)]
+    pub prefix: Option<String>,
+    /// Whether texts that are numbers count as numbers.
+    #[serde(default)]
+    pub numeric_text: bool,
+}
+
+pub(super) fn get() -> String {
+    "GET".to_owned()
+}
+
+pub(super) fn body_max() -> ByteSize {
+    ByteSize::mib(16)
+}
+
+/// A number, or one of each element of a list.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JsonMetric {
+    pub name: String,
+    /// JSONPath or JSON pointer.
+    pub path: Place,
+    /// Names of labels, and where their texts are.
+    #[serde(default)]
+    pub labels: BTreeMap<String, LabelPlace>,
+    /// `counter`, `gauge`, …; without it as the name says.
+    #[serde(default)]
+    pub kind: Option<Kind>,
+    /// As in `bytes`, `seconds`.
+    #[serde(default)]
+    pub unit: String,
+    #[serde(default)]
+    pub help: String,
+}
+
+/// What is taken of a document.
+#[derive(Debug, Clone)]
+pub(super) struct Rules {
+    metrics: Vec<JsonMetric>,
+    prefix: String,
+    numeric_text: bool,
+}
+
+impl Rules {
+    /// `id` begins names where `prefix` does not.
+    pub fn new(metrics: &[JsonMetric], prefix: Option<&str>, id: &str, numeric_text: bool) -> Self {
+        let mut begin = String::new();
+        push_key(&mut begin, prefix.unwrap_or(id));
+        Rules { metrics: metrics.to_vec(), prefix: begin, numeric_text }
+    }
+
+    /// Takes what there is; what is wrong goes into the fault of the readings.
+    ///
+    /// # Errors
+    /// What is no JSON.
+    pub fn read(&self, text: &[u8]) -> Result<Readings, SourceError> {
+        let document: Value = serde_json::from_slice(text)
+            .map_err(|error| SourceError::new(format!("it is no JSON ({error}): it begins with {}", start(text))))?;
+        let (mut readings, mut faults) = (Readings::default(), Vec::new());
+        if self.metrics.is_empty() {
+            self.flatten(&document, &mut self.prefix.clone(), &mut readings);
+            if readings.is_empty() {
+                faults.push("there is no number in it".to_owned());
+            } else if readings.len() >= FLAT_MAX {
+                faults.push(format!("only its first {FLAT_MAX} numbers are taken: name those you want in `metrics`"));
+            }
+        }
+        for metric in &self.metrics {
+            self.take(metric, &document, &mut readings, &mut faults);
+        }
+        readings.fault = told(&faults);
+        Ok(readings)
+    }
+
+    fn take(&self, metric: &JsonMetric, document: &Value, readings: &mut Readings, faults: &mut Vec<String>) {
+        let found = metric.path.find(document);
+        let (name, place) = (&metric.name, metric.path.text());
+        if found.is_empty() && !metric.path.is_of_many() {
+            faults.push(format!("`{name}`: nothing is at {place}: correct its path"));
+        }
+        for found in found {
+            let Some(number) = number(found.value, self.numeric_text) else {
+                // Null says that there is no number now.
+                if !found.value.is_null() {
+                    let what = start(found.value.to_string().as_bytes());
+                    faults.push(format!("`{name}`: at {place} is no number but {what}"));
+                }
+                continue;
+            };
+            let labels = metric.labels.iter().filter_map(|(label, at)| Some((label, at.text(document, &found)?)));
+            let labels: Vec<(&String, String)> = labels.collect();
+            let labels: Vec<(&str, &str)> =
+                labels.iter().map(|(label, text)| (label.as_str(), text.as_str())).collect();
+            let about = About { kind: metric.kind, unit: &metric.unit, help: &metric.help };
+            readings.put(name, &labels, about, number);
+        }
+    }
+
+    fn flatten(&self, value: &Value, name: &mut String, readings: &mut Readings) {
+        let mut below = |key: &str, value: &Value| {
+            let length = name.len();
+            push_key(name, key);
+            self.flatten(value, name, readings);
+            name.truncate(length);
+        };
+        match value {
+            Value::Object(members) => members.iter().for_each(|(key, value)| below(key, value)),
+            Value::Array(elements) => {
+                elements.iter().enumerate().for_each(|(at, value)| below(&at.to_string(), value));
+            }
+            value => {
+                if let Some(number) = number(value, self.numeric_text).filter(|_| readings.len() < FLAT_MAX) {
+                    readings.put(name, &[], About::default(), number);
+                }
+            }
+        }
+    }
+}
+
+/// Appends a key in the letters of a metric's name.
+fn push_key(name: &mut String, key: &str) {
+    if !name.is_empty() {
+        name.push('_');
+    }
+    name.extend(key.chars().map(|letter| if letter.is_ascii_alphanumeric() || letter == ':' { letter } else { '_' }));
+}
+
+fn number(value: &Value, numeric_text: bool) -> Option<f64> {
+    match value {
+        Value::Number(number) => number.as_f64(),
+        Value::Bool(is) => Some(f64::from(u8::from(*is))),
+        Value::String(text) if numeric_text => text.trim().parse().ok().filter(|number: &f64| number.is_finite()),
+        _ => None,
+    }
+}
+
+/// The beginning of a text, to be recognised by.
+pub(super) fn start(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&text[..text.len().min(300)]);
+    let short: String = text.trim().chars().take(60).collect();
+    if short.is_empty() { "nothing".to_owned() } else { format!("`{short}`") }
+}
+
+/// Several faults as one sentence.
+pub(super) fn told(faults: &[String]) -> Option<SourceError> {
+    let told = faults[..faults.len().min(FAULTS_TOLD)].join("; ");
+    let more = faults.len().saturating_sub(FAULTS_TOLD);
+    match faults {
+        [] => None,
+        _ if more > 0 => Some(SourceError::new(format!("{told}; and {more} more"))),
+        _ => Some(SourceError::new(told)),
+    }
+}
+
+impl JsonSpec {
+    pub(super) fn fault(&self) -> Option<(&'static str, String)> {
+        let url = parse_url(&self.url).err().map(|told| ("url", told));
+        url.or_else(|| method_fault(&self.method))
+            .or_else(|| self.credentials().err())
+            .or_else(|| self.tls.fault())
+            .or_else(|| metrics_fault(&self.metrics))
+    }
+
+    fn credentials(&self) -> Result<Credentials, (&'static str, String)> {
+        Credentials::written(self.basic_auth.as_ref(), self.bearer.as_deref(), self.bearer_file.as_deref())
+    }
+}
+
+pub(super) fn method_fault(method: &str) -> Option<(&'static str, String)> {
+    let is_one =
+        Method::from_bytes(method.as_bytes()).is_ok() && method.chars().all(|letter| letter.is_ascii_uppercase());
+    (!is_one).then(|| ("method", format!("`{method}` is no method of HTTP: write one as GET or POST")))
+}
+
+pub(super) fn metrics_fault(metrics: &[JsonMetric]) -> Option<(&'static str, String)> {
+    let has_none = metrics.iter().any(|metric| metric.name.trim().is_empty());
+    has_none.then(|| ("name", "write the metric's name, as in name = \"queue_depth\"".to_owned()))
+}
+
+/// A JSON document over HTTP.
+pub struct JsonSource {
+    request: Request,
+    credentials: Credentials,
+    rules: Rules,
+    world: World,
+}
+
+impl JsonSource {
+    /// `id` begins the names of flattened numbers where nothing else is written.
+    pub fn new(spec: &JsonSpec, id: &str, world: &World) -> Self {
+        let request = Request {
+            method: Method::from_bytes(spec.method.as_bytes()).unwrap_or(Method::GET),
+            headers: spec.headers.clone().into_iter().collect(),
+            body: spec.body.clone().into_bytes(),
+            limit: usize::try_from(spec.body_max.as_u64()).unwrap_or(usize::MAX),
+            tls: spec.tls.clone(),
+            ..Request::get(spec.url.clone())
+        };
+        let credentials = spec.credentials().unwrap_or(Credentials::None);
+        let rules = Rules::new(&spec.metrics, spec.prefix.as_deref(), id, spec.numeric_text);
+        JsonSource { request, credentials, rules, world: world.clone() }
+    }
+}
+
+#[async_trait]
+impl Source for JsonSource {
+    async fn read(&mut self, _now: Timestamp) -> Result<Readings, SourceError> {
+        let mut request = self.request.clone();
+        request.headers.extend(self.credentials.header(&self.world)?);
+        let response = fetch(&request, &self.world).await?;
+        let asked = format!("{} {}", request.method, response.url);
+        if !(200..300).contains(&response.status) {
+            let (status, body) = (response.status, start(&response.body));
+            return Err(SourceError::new(format!("{asked}: answered with status {status}: {body}")));
+        }
+        let mut readings =
+            self.rules.read(&response.body).map_err(|told| SourceError::new(format!("{asked}: {told}")))?;
+        readings.fault = readings.fault.map(|told| SourceError::new(format!("{asked}: {told}")));
+        Ok(readings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOCUMENT: &str = r#"{"up": true, "queue": {"max depth": 4, "none": null, "text": "7", "name": "q"},
+        "pools": [{"id": "a", "used": 1.5}, {"id": "b", "used": "2"}, {"id": "c", "used": {}}]}"#;
+
+    fn read(metrics: &str, numeric_text: bool) -> (Vec<String>, String) {
+        #[derive(Deserialize)]
+        struct Written {
+            #[serde(default)]
+            metrics: Vec<JsonMetric>,
+        }
+        let written: Written = toml::from_str(metrics).unwrap();
+        let readings = Rules::new(&written.metrics, None, "my-app", numeric_text).read(DOCUMENT.as_bytes()).unwrap();
+        (readings.lines(), readings.fault.map_or(String::new(), |fault| fault.0))
+    }
+
+    #[test]
+    fn all_numbers_are_flattened_where_none_are_named() {
+        let plain = ["my_app_pools_0_used 1.5", "my_app_queue_max_depth 4", "my_app_up 1"];
+        assert_eq!(read("", false), (plain.map(str::to_owned).to_vec(), String::new()));
+        let (texts, _) = read("", true);
+        assert!(
+            texts.contains(&"my_app_queue_text 7".to_owned()) && texts.contains(&"my_app_pools_1_used 2".to_owned())
+        );
+    }
+
+    #[test]
+    fn named_numbers_are_taken_with_their_labels_and_the_rest_is_told() {
+        let metrics = r#"
+            [[metrics]]
+            name = "pool_used_bytes"
+            path = "$.pools[*].used"
+            labels = { pool = "id", queue = "$.queue.name" }
+            [[metrics]]
+            name = "depth"
+            path = "/queue/max depth"
+            [[metrics]]
+            name = "none"
+            path = "$.queue.none"
+            [[metrics]]
+            name = "gone"
+            path = "$.queue.gone"
+            [[metrics]]
+            name = "empty"
+            path = "$.queue[?@.x].gone"
+        "#;
+        let (lines, fault) = read(metrics, true);
+        let wanted =
+            ["pool_used_bytes{pool=\"a\",queue=\"q\"} 1.5", "pool_used_bytes{pool=\"b\",queue=\"q\"} 2", "depth 4"];
+        assert_eq!(lines, wanted);
+        assert_eq!(
+            fault,
+            "`pool_used_bytes`: at $.pools[*].used is no number but `{}`; `gone`: nothing is at $.queue.gone: correct its path"
+        );
+    }
+
+    #[test]
+    fn what_is_no_json_is_shown() {
+        let told = Rules::new(&[], None, "a", false).read(b"<html>no").unwrap_err();
+        assert!(told.0.contains("it begins with `<html>no`"), "{told}");
+        assert!(Rules::new(&[], None, "a", false).read(b"{}").unwrap().fault.is_some());
+    }
+}

@@ -1,0 +1,264 @@
+//! Asks an address over HTTP and says how it went: the metrics of the blackbox exporter, under its names where it has
+//! one. A probe that fails is told as `probe_success 0` and as the source's fault.
+
+mod status;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytesize::ByteSize;
+use regex::bytes::Regex;
+use serde::Deserialize;
+
+pub use status::StatusRange;
+
+use super::http_client::{
+    BasicAuth, Certificate, Credentials, FetchError, Method, Phase, Phases, Request, Response, TlsSpec, Version,
+    fetch_within, parse_url,
+};
+use super::json::{body_max, get, method_fault};
+use super::{About, Readings, Source, SourceError};
+use crate::model::{Kind, Timestamp};
+use crate::world::World;
+
+/// What a probe keeps of the timeout to tell that it failed.
+const RESERVE_MAX: Duration = Duration::from_millis(500);
+
+/// `from.http = { url = "https://example.org/health", contains = "ok" }`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpSpec {
+    #[serde(default)]
+    pub url: Option<String>,
+    /// Several, each asked on its own.
+    #[serde(default)]
+    pub urls: Vec<String>,
+    #[serde(default = "get")]
+    pub method: String,
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    #[serde(default)]
+    pub body: String,
+    /// Statuses that are a success, as in `[204, "300..399"]`.
+    #[serde(default = "success")]
+    pub status: Vec<StatusRange>,
+    /// Regular expression of what the answer must have in it.
+    #[serde(default)]
+    pub contains: Option<Expression>,
+    /// The same of what must not be in it.
+    #[serde(default)]
+    pub not_contains: Option<Expression>,
+    /// 0 takes the answer that redirects as the answer.
+    #[serde(default = "redirects")]
+    pub max_redirects: u8,
+    #[serde(default)]
+    pub basic_auth: Option<BasicAuth>,
+    #[serde(default)]
+    pub bearer: Option<String>,
+    /// A file with the token, read at each pass.
+    #[serde(default)]
+    pub bearer_file: Option<PathBuf>,
+    #[serde(default)]
+    pub tls: TlsSpec,
+    /// Largest answer, after decompression.
+    #[serde(default = "body_max")]
+    pub body_max: ByteSize,
+}
+
+fn success() -> Vec<StatusRange> {
+    vec![StatusRange { from: 200, to: 299 }]
+}
+
+fn redirects() -> u8 {
+    10
+}
+
+/// A regular expression, checked where it is written.
+#[derive(Debug, Clone)]
+pub struct Expression(Regex);
+
+impl PartialEq for Expression {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_str() == other.0.as_str()
+    }
+}
+
+impl<'de> Deserialize<'de> for Expression {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        let told = |error| serde::de::Error::custom(format!("`{text}` is no regular expression: {error}"));
+        Regex::new(&text).map(Expression).map_err(told)
+    }
+}
+
+impl HttpSpec {
+    /// All addresses.
+    pub(super) fn targets(&self) -> Vec<&str> {
+        self.url.iter().chain(&self.urls).map(String::as_str).collect()
+    }
+
+    pub(super) fn fault(&self) -> Option<(&'static str, String)> {
+        let targets = self.targets();
+        if targets.is_empty() {
+            return Some(("http", "write whom to ask, as in url = \"https://example.org/health\"".to_owned()));
+        }
+        if let Some(twice) = (1..targets.len()).find(|&at| targets[..at].contains(&targets[at])) {
+            return Some(("urls", format!("`{}` is written twice: leave one out", targets[twice])));
+        }
+        let key = if self.url.is_some() { "url" } else { "urls" };
+        let url = targets.iter().find_map(|target| parse_url(target).err()).map(|told| (key, told));
+        url.or_else(|| method_fault(&self.method)).or_else(|| self.credentials().err()).or_else(|| self.tls.fault())
+    }
+
+    fn credentials(&self) -> Result<Credentials, (&'static str, String)> {
+        Credentials::written(self.basic_auth.as_ref(), self.bearer.as_deref(), self.bearer_file.as_deref())
+    }
+}
+
+/// A probe of one address.
+pub struct HttpSource {
+    spec: HttpSpec,
+    request: Request,
+    credentials: Credentials,
+    target: String,
+    timeout: Duration,
+    world: World,
+}
+
+impl HttpSource {
+    /// Of one of the addresses of `spec`. `timeout` is that of the source: the probe ends a moment before, to tell what
+    /// took so long.
+    pub fn new(spec: &HttpSpec, target: &str, timeout: Duration, world: &World) -> Self {
+        let request = Request {
+            method: Method::from_bytes(spec.method.as_bytes()).unwrap_or(Method::GET),
+            headers: spec.headers.clone().into_iter().collect(),
+            body: spec.body.clone().into_bytes(),
+            limit: usize::try_from(spec.body_max.as_u64()).unwrap_or(usize::MAX),
+            tls: spec.tls.clone(),
+            redirects: spec.max_redirects,
+            ..Request::get(target)
+        };
+        HttpSource {
+            credentials: spec.credentials().unwrap_or(Credentials::None),
+            spec: spec.clone(),
+            request,
+            target: parse_url(target).map_or_else(|_| target.to_owned(), |url| super::http_client::shown(&url)),
+            timeout: timeout - (timeout / 10).min(RESERVE_MAX),
+            world: world.clone(),
+        }
+    }
+
+    /// Why an answer is no success, if so.
+    fn judge(&self, response: &Response) -> Option<Failure> {
+        let (status, asked) = (response.status, format!("{} {}", self.request.method, response.url));
+        if !self.spec.status.iter().any(|range| range.contains(status)) {
+            let ranges: Vec<String> = self.spec.status.iter().map(ToString::to_string).collect();
+            let told = format!("{asked}: status {status} is not among {}", ranges.join(", "));
+            return Some(Failure { told, is_by_text: false });
+        }
+        let by_text = |told: String| Some(Failure { told: format!("{asked}: {told}"), is_by_text: true });
+        match (&self.spec.contains, &self.spec.not_contains) {
+            (Some(Expression(wanted)), _) if !wanted.is_match(&response.body) => {
+                by_text(format!("`{wanted}` is not in the answer"))
+            }
+            (_, Some(Expression(unwanted))) if unwanted.is_match(&response.body) => {
+                by_text(format!("`{unwanted}` is in the answer"))
+            }
+            _ => None,
+        }
+    }
+
+    fn told(&self, now: Timestamp, probed: Result<&Response, &FetchError>) -> Readings {
+        let mut told = Told { readings: Readings::default(), target: &self.target };
+        let failure = match probed {
+            Ok(response) => self.judge(response),
+            Err(error) => Some(Failure { told: error.to_string(), is_by_text: false }),
+        };
+        let yes = |is: bool| f64::from(u8::from(is));
+        told.put("probe_success", "", "1 where the answer is as it should be.", yes(failure.is_none()));
+        let by_text = yes(failure.as_ref().is_some_and(|failure| failure.is_by_text));
+        told.put("probe_failed_due_to_regex", "", "1 where the answer's text is what failed.", by_text);
+        let (phases, certificate) = match probed {
+            Ok(response) => {
+                told.answer(response);
+                (response.phases, response.certificate.as_ref())
+            }
+            Err(error) => {
+                told.put("probe_http_status_code", "", STATUS, 0.0);
+                (error.phases, error.certificate.as_ref())
+            }
+        };
+        told.phases(&phases);
+        if let Some(certificate) = certificate {
+            told.certificate(certificate, now);
+        }
+        told.readings.fault = failure.map(|failure| SourceError::new(failure.told));
+        told.readings
+    }
+}
+
+const STATUS: &str = "Status of the answer; 0 without one.";
+
+struct Failure {
+    told: String,
+    is_by_text: bool,
+}
+
+/// The metrics of a probe on their way.
+struct Told<'t> {
+    readings: Readings,
+    target: &'t str,
+}
+
+impl Told<'_> {
+    fn put(&mut self, metric: &str, unit: &str, help: &str, value: f64) {
+        self.readings.put(metric, &[("target", self.target)], about(unit, help), value);
+    }
+
+    fn answer(&mut self, response: &Response) {
+        let length = response.header("content-length").and_then(|length| length.parse().ok());
+        let length = length.unwrap_or(response.body.len() as f64);
+        self.put("probe_http_status_code", "", STATUS, response.status.into());
+        self.put("probe_http_content_length", "bytes", "Length of the answer as it was sent.", length);
+        let body = response.body.len() as f64;
+        self.put("probe_http_uncompressed_body_length", "bytes", "Length of the answer without compression.", body);
+        self.put("probe_http_redirects", "", "Redirects that were followed.", response.redirected.into());
+        let ssl = f64::from(u8::from(response.certificate.is_some()));
+        self.put("probe_http_ssl", "", "1 where the last answer came over TLS.", ssl);
+        let version = if response.version == Version::HTTP_10 { 1.0 } else { 1.1 };
+        self.put("probe_http_version", "", "Version of HTTP.", version);
+    }
+
+    fn phases(&mut self, phases: &Phases) {
+        let total = phases.total().as_secs_f64();
+        self.put("probe_duration_seconds", "seconds", "How long the probe took.", total);
+        for phase in Phase::ALL {
+            let labels = [("target", self.target), ("phase", phase.name())];
+            let about = about("seconds", "How long each phase of the probe took, redirects included.");
+            self.readings.put("probe_phase_duration_seconds", &labels, about, phases.of(phase).as_secs_f64());
+        }
+    }
+
+    fn certificate(&mut self, certificate: &Certificate, now: Timestamp) {
+        let help = "Days until the server's certificate expires.";
+        self.put("probe_tls_certificate_days", "days", help, certificate.days_left(now));
+        let help = "When the first certificate that the server sent expires, in seconds since 1970.";
+        self.put("probe_ssl_earliest_cert_expiry", "seconds", help, certificate.chain_expires as f64);
+    }
+}
+
+fn about<'t>(unit: &'t str, help: &'t str) -> About<'t> {
+    About { kind: Some(Kind::Gauge), unit, help }
+}
+
+#[async_trait]
+impl Source for HttpSource {
+    async fn read(&mut self, now: Timestamp) -> Result<Readings, SourceError> {
+        let mut request = self.request.clone();
+        request.headers.extend(self.credentials.header(&self.world)?);
+        let probed = fetch_within(&request, &self.world, self.timeout).await;
+        Ok(self.told(now, probed.as_ref().map_err(AsRef::as_ref)))
+    }
+}

@@ -1,0 +1,268 @@
+//! `from.prometheus` as it is written, and the sources it makes: one a target.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use bytesize::ByteSize;
+use serde::Deserialize;
+
+use super::labels::is_label_name;
+use super::pass::Reading;
+use super::relabel::{RelabelSpec, rules};
+use super::scraper::Scraper;
+use super::target::Target;
+use crate::ingest::source::{Planned, SourceSpec};
+use crate::world::World;
+
+/// Prometheus targets: `from.prometheus = { targets = ["localhost:9100"] }`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PrometheusSpec {
+    /// `host:port`, or whole addresses, whose scheme and path count before those here.
+    pub targets: Vec<String>,
+    pub scheme: Scheme,
+    pub path: String,
+    /// What is asked for behind the `?`.
+    pub params: BTreeMap<String, Vec<String>>,
+    /// Labels of all series of all targets. `job` is the source's id and `instance` is host:port where they are not
+    /// here.
+    pub labels: BTreeMap<String, String>,
+    /// Whether labels that a target tells win over those here; else they become `exported_…`.
+    pub honor_labels: bool,
+    /// Whether times that a target tells count.
+    pub honor_timestamps: bool,
+    /// Rules for targets, with `__address__`, `__scheme__`, `__metrics_path__` and `__param_…` as labels.
+    pub relabel: Vec<RelabelSpec>,
+    /// Rules for samples, with `__name__` as a label.
+    pub metric_relabel: Vec<RelabelSpec>,
+    pub bearer_token: Option<String>,
+    /// Read anew for each scrape.
+    pub bearer_token_file: Option<PathBuf>,
+    pub basic_auth: Option<BasicAuth>,
+    /// Headers that are sent besides.
+    pub headers: BTreeMap<String, String>,
+    /// Bytes of an answer after decompression; more fail the scrape.
+    pub body_limit: ByteSize,
+    /// Samples of a scrape after `metric_relabel`; more fail the scrape.
+    pub sample_limit: usize,
+    /// Certificates that are trusted besides those of this machine, a PEM file.
+    pub ca_file: Option<PathBuf>,
+    /// Our own certificate and its key, PEM files.
+    pub cert_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
+    /// The name in the target's certificate, where it is not that of its address.
+    pub server_name: Option<String>,
+    /// Takes any certificate.
+    pub insecure_skip_verify: bool,
+}
+
+/// A user and how they prove to be it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BasicAuth {
+    pub username: String,
+    #[serde(default)]
+    pub password: Option<String>,
+    /// Read anew for each scrape.
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+}
+
+/// How targets are spoken to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scheme {
+    #[default]
+    Http,
+    Https,
+}
+
+impl Scheme {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        }
+    }
+}
+
+impl Default for PrometheusSpec {
+    fn default() -> Self {
+        PrometheusSpec {
+            targets: Vec::new(),
+            scheme: Scheme::Http,
+            path: "/metrics".to_owned(),
+            params: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            honor_labels: false,
+            honor_timestamps: true,
+            relabel: Vec::new(),
+            metric_relabel: Vec::new(),
+            bearer_token: None,
+            bearer_token_file: None,
+            basic_auth: None,
+            headers: BTreeMap::new(),
+            body_limit: ByteSize::mib(64),
+            sample_limit: 1_000_000,
+            ca_file: None,
+            cert_file: None,
+            key_file: None,
+            server_name: None,
+            insecure_skip_verify: false,
+        }
+    }
+}
+
+type Told = (&'static str, String);
+
+impl PrometheusSpec {
+    /// What is wrong with it: the key, and what to write.
+    pub fn fault(&self) -> Option<Told> {
+        self.check().err()
+    }
+
+    fn check(&self) -> Result<(), Told> {
+        let fault = |key: &'static str| move |told: String| (key, told);
+        let check = |is_so: bool, key, told: &str| if is_so { Ok(()) } else { Err((key, told.to_owned())) };
+        check(!self.targets.is_empty(), "targets", "write at least one, as in targets = [\"localhost:9100\"]")?;
+        check(self.path.starts_with('/'), "path", "write it from the root, as in path = \"/metrics\"")?;
+        check(self.sample_limit > 0, "sample_limit", "write at least 1, as in sample_limit = 1000000")?;
+        check(self.body_limit.as_u64() > 0, "body_limit", "write a size, as in body_limit = \"64 MiB\"")?;
+        if let Some(name) = self.labels.keys().find(|name| !is_label_name(name)) {
+            return Err(("labels", format!("`{name}` is no name of a label: write letters, digits and `_`")));
+        }
+        let proofs = [self.bearer_token.is_some(), self.bearer_token_file.is_some(), self.basic_auth.is_some()];
+        let told = "write one of bearer_token, bearer_token_file and basic_auth";
+        check(proofs.iter().filter(|&&is_there| is_there).count() < 2, "basic_auth", told)?;
+        let passwords = self.basic_auth.as_ref().map(|auth| (&auth.password, &auth.password_file));
+        let told = "write either password or password_file";
+        check(!matches!(passwords, Some((Some(_), Some(_)))), "basic_auth", told)?;
+        let told = "write cert_file and key_file together";
+        check(self.cert_file.is_some() == self.key_file.is_some(), "cert_file", told)?;
+        rules(&self.metric_relabel).map_err(fault("metric_relabel"))?;
+        let relabel = rules(&self.relabel).map_err(fault("relabel"))?;
+        for target in &self.targets {
+            Target::of(target, "job", self, &relabel).map_err(fault("targets"))?;
+        }
+        Ok(())
+    }
+
+    /// The targets that the rules leave, each once.
+    fn targets(&self, job: &str) -> Vec<Target> {
+        let rules = rules(&self.relabel).unwrap_or_default();
+        let mut targets: Vec<Target> = Vec::new();
+        for written in &self.targets {
+            // What is no target was told when the settings were read.
+            if let Ok(Some(target)) = Target::of(written, job, self, &rules)
+                && !targets.contains(&target)
+            {
+                targets.push(target);
+            }
+        }
+        targets
+    }
+
+    /// Labels of a source are those of its targets: rules and text may take them away again.
+    fn with_labels(&self, labels: &[(String, String)]) -> PrometheusSpec {
+        let mut joined = self.clone();
+        for (name, value) in labels {
+            joined.labels.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+        joined
+    }
+
+    /// A source for each target: `ID` for one that is written, `ID/host:port` for several.
+    pub fn plan(&self, spec: &SourceSpec, world: &World) -> Vec<Planned> {
+        let joined = self.with_labels(&spec.labels);
+        let mut taken = BTreeSet::new();
+        let planned = |target: Target| {
+            let mut planned = SourceSpec { labels: Vec::new(), ..spec.clone() };
+            if self.targets.len() > 1 {
+                let place = place(&target, &mut taken);
+                planned.id = format!("{}/{place}", spec.id);
+                planned.name = format!("{} {place}", spec.name);
+            }
+            let scraper = Scraper::new(&joined, target, planned.timeout, world);
+            Planned { spec: planned, source: Box::new(scraper) }
+        };
+        joined.targets(&spec.id).into_iter().map(planned).collect()
+    }
+
+    /// How the text of a target with these labels is read.
+    pub(super) fn reading(&self, labels: Vec<(String, String)>) -> Reading {
+        Reading {
+            labels,
+            honor_labels: self.honor_labels,
+            honor_timestamps: self.honor_timestamps,
+            rules: rules(&self.metric_relabel).unwrap_or_default(),
+            sample_limit: self.sample_limit,
+        }
+    }
+}
+
+/// What a target is called: `host:port`, where that is taken with its path, where that is with a number.
+fn place(target: &Target, taken: &mut BTreeSet<String>) -> String {
+    let long = format!("{}{}", target.address, &target.url[url::Position::BeforePath..]);
+    let numbered = (2..).map(|number| format!("{long}#{number}"));
+    let mut names = [target.address.clone(), long.clone()].into_iter().chain(numbered);
+    let name = names.find(|name| !taken.contains(name)).unwrap_or(long.clone());
+    taken.insert(name.clone());
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ingest::WrittenSource;
+
+    fn planned(written: &str) -> Vec<(String, SourceSpec)> {
+        let source: WrittenSource = toml::from_str(written).unwrap_or_else(|error| panic!("{written}: {error}"));
+        assert_eq!(source.faults(), []);
+        source.plan(&World::real()).into_iter().map(|planned| (planned.spec.id.clone(), planned.spec)).collect()
+    }
+
+    #[test]
+    fn each_target_is_a_source() {
+        let ids = |targets: &str| -> Vec<String> {
+            let written = format!("id = 'n'\nfrom.prometheus = {{ targets = {targets} }}");
+            planned(&written).into_iter().map(|(id, _)| id).collect()
+        };
+        assert_eq!(ids("['h:1']"), ["n"]);
+        assert_eq!(ids("['h:1', 'i:1', 'h:1']"), ["n/h:1", "n/i:1"]);
+        assert_eq!(ids("['h:1', 'http://h:1/b', 'h']"), ["n/h:1", "n/h:1/b", "n/h:80"]);
+        let spec = &planned("id = 'n'\nlabels = { env = 'p' }\nfrom.prometheus = { targets = ['h:1'] }")[0].1;
+        assert_eq!((spec.kind, spec.interval.as_secs(), spec.timeout.as_secs()), ("prometheus", 60, 10));
+        assert!(spec.labels.is_empty(), "they are the target's");
+    }
+
+    #[test]
+    fn labels_of_the_source_are_those_of_its_targets() {
+        let spec: PrometheusSpec = toml::from_str("targets = ['h:1']\nlabels = { a = 'own' }").unwrap();
+        let outer = [("a", "outer"), ("b", "outer")].map(|(n, v)| (n.to_owned(), v.to_owned()));
+        let labels = spec.with_labels(&outer).targets("n").remove(0).labels;
+        let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(labels, ["a=own", "b=outer", "instance=h:1", "job=n"]);
+    }
+
+    #[test]
+    fn what_cannot_be_asked_is_a_fault_of_its_key() {
+        let table = [
+            ("", "targets"),
+            ("targets = ['h:1/x']", "targets"),
+            ("targets = ['h']\npath = 'metrics'", "path"),
+            ("targets = ['h']\nlabels = { 'a-b' = 'c' }", "labels"),
+            ("targets = ['h']\nsample_limit = 0", "sample_limit"),
+            ("targets = ['h']\nbody_limit = 0", "body_limit"),
+            ("targets = ['h']\nbearer_token = 'x'\nbasic_auth = { username = 'u' }", "basic_auth"),
+            ("targets = ['h']\nbasic_auth = { username = 'u', password = 'p', password_file = 'f' }", "basic_auth"),
+            ("targets = ['h']\nkey_file = 'x'", "cert_file"),
+            ("targets = ['h']\n[[relabel]]\nregex = '('", "relabel"),
+            ("targets = ['h']\n[[metric_relabel]]\naction = 'hashmod'\ntarget_label = 'x'", "metric_relabel"),
+        ];
+        for (written, key) in table {
+            let spec: PrometheusSpec = toml::from_str(written).unwrap();
+            assert_eq!(spec.fault().map(|fault| fault.0), Some(key), "{written}");
+        }
+        assert!(toml::from_str::<PrometheusSpec>("target = ['h']").is_err());
+    }
+}
