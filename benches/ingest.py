@@ -65,6 +65,8 @@ class Load:
     truth: dict  # metric -> (samples, sum)
     first: int  # seconds
     last: int
+    path: str = "/write"
+    headers: dict = field(default_factory=lambda: {"Content-Type": "text/plain; charset=utf-8"})
 
 
 def read_load(path):
@@ -270,7 +272,7 @@ def send(load, port, connections=CONNECTIONS):
     def post(connection, body):
         while True:
             started = time.monotonic()
-            connection.request("POST", "/write", body=body, headers={"Content-Type": "text/plain; charset=utf-8"})
+            connection.request("POST", load.path, body=body, headers=load.headers)
             answer = connection.getresponse()
             told = answer.read()
             if answer.will_close:
@@ -282,7 +284,7 @@ def send(load, port, connections=CONNECTIONS):
                 time.sleep(float(later))
                 continue
             if answer.status // 100 != 2:
-                raise RuntimeError(f"/write answered {answer.status}: {told[:300].decode(errors='replace')}")
+                raise RuntimeError(f"{load.path} answered {answer.status}: {told[:300].decode(errors='replace')}")
             with lock:
                 sent.answers.append(time.monotonic() - started)
             return

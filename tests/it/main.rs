@@ -21,6 +21,7 @@ mod overload;
 mod postgres;
 mod prometheus;
 mod redis;
+mod remote_write;
 mod series;
 mod servers;
 mod sim;

@@ -99,7 +99,7 @@ impl Said {
         None
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self, Broken> {
+    pub fn decode(bytes: &[u8]) -> Result<Self, Broken> {
         let (mut fields, mut said) = (Message::new(bytes), Said::default());
         let place = |number| u32::try_from(number).map_err(|_| Broken);
         while let Some((number, value)) = fields.next()? {

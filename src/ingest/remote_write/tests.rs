@@ -16,6 +16,11 @@ const MS: i64 = 1_790_000_000_123;
 const UP: [(&str, &str); 2] = [("__name__", "up"), ("job", "node")];
 const COUNTER: (i32, &str, &str) = (1, "seconds", "How long.");
 
+type Labels<'t> = &'t [(&'t str, &'t str)];
+/// Values with their milliseconds.
+type Samples<'t> = &'t [(f64, i64)];
+type Spoil = fn(&mut Histogram);
+
 struct Outcome {
     recorder: Recorder,
     written: Written,
@@ -57,7 +62,7 @@ fn read(version: RemoteWrite, body: &[u8]) -> Outcome {
 }
 
 /// The same series and samples in both versions.
-fn both(series: &[(&[(&str, &str)], &[(f64, i64)])]) -> [(RemoteWrite, Vec<u8>); 2] {
+fn both(series: &[(Labels<'_>, Samples<'_>)]) -> [(RemoteWrite, Vec<u8>); 2] {
     let (mut v1, mut v2) = (WriteRequest::default(), Request::default());
     for (labels, samples) in series {
         v1.timeseries.push(TimeSeries::of(labels, samples));
@@ -145,7 +150,7 @@ fn what_is_no_number_ends_a_series_or_is_left_out() {
 #[test]
 fn what_is_wrong_with_a_series_names_it_and_leaves_the_others() {
     let late = 4_200_000_000_000;
-    let table: [(&[(&str, &str)], i64, &str); 6] = [
+    let table: [(Labels<'_>, i64, &str); 6] = [
         (&UP, late, "time series 2, up{job=\"node\"}: time 2103-02-04T02:40:00Z is after"),
         (&UP, -1, "is before"),
         (&UP, i64::MAX, "does not fit"),
@@ -420,7 +425,7 @@ fn a_stale_histogram_ends_its_series() {
 
 #[test]
 fn histograms_that_do_not_fit_together_are_faults() {
-    let table: [(&str, fn(&mut Histogram)); 8] = [
+    let table: [(&str, Spoil); 8] = [
         ("a histogram of schema 9", |histogram| histogram.schema = 9),
         ("spans are longer", |histogram| histogram.positive_spans[0].length = u32::MAX),
         ("more counts than its spans", |histogram| histogram.positive_spans.truncate(1)),

@@ -44,6 +44,8 @@ struct Request<'b> {
     symbols: Vec<Option<&'b str>>,
     /// What was said last of the metric whose name is at a place.
     said: Vec<Option<Said>>,
+    /// Place of the text `__name__`.
+    name: Option<u32>,
     refs: Vec<u32>,
     key: Vec<u8>,
 }
@@ -58,7 +60,8 @@ impl<'b> Request<'b> {
             }
         }
         let said = vec![None; symbols.len()];
-        Request { symbols, said, refs: Vec::new(), key: Vec::new() }
+        let name = symbols.iter().position(|symbol| *symbol == Some("__name__")).map(|place| place as u32);
+        Request { symbols, said, name, refs: Vec::new(), key: Vec::new() }
     }
 
     /// Reads a time series.
@@ -70,7 +73,7 @@ impl<'b> Request<'b> {
             Err(stop) => Err(stop),
         };
         match read {
-            Ok(()) => self.describe(series, reader, gather),
+            Ok(said) => self.describe(said, reader, gather),
             Err(Stop::Fault(reason)) => {
                 let head = TextLabels { request: self, series };
                 reader.fault(&reason, &head, gather);
@@ -105,10 +108,12 @@ impl<'b> Request<'b> {
     }
 
     /// Takes what a series says of its metric, where nobody did within the hour.
-    fn describe(&mut self, series: &[u8], reader: &mut Reader<'_>, gather: &Gather<'_>) {
-        let Some(said) = Said::of_series(series).filter(|said| !said.is_nothing()) else { return };
-        let name = |pair: &[u32]| self.symbols.get(pair[0] as usize) == Some(&Some("__name__"));
-        let Some(place) = self.refs.chunks_exact(2).find(|pair| name(pair)).map(|pair| pair[1] as usize) else {
+    fn describe(&mut self, said: Said, reader: &mut Reader<'_>, gather: &Gather<'_>) {
+        if said.is_nothing() {
+            return;
+        }
+        let (pairs, _) = self.refs.as_chunks::<2>();
+        let Some(place) = pairs.iter().find(|pair| Some(pair[0]) == self.name).map(|pair| pair[1] as usize) else {
             return;
         };
         let Some(last) = self.said.get_mut(place) else { return };
@@ -136,23 +141,25 @@ fn symbol<'b>(symbols: &[Option<&'b str>], place: u32) -> Result<&'b str, String
     }
 }
 
-fn fields(head: &TextLabels<'_>, bytes: &[u8], reader: &mut Reader<'_>, gather: &mut Gather<'_>) -> Result<(), Stop> {
-    let (mut fields, mut series) = (Message::new(bytes), None);
+/// Takes what is in a time series; what it says of its metric.
+fn fields(head: &TextLabels<'_>, bytes: &[u8], reader: &mut Reader<'_>, gather: &mut Gather<'_>) -> Result<Said, Stop> {
+    let (mut fields, mut series, mut said) = (Message::new(bytes), None, Said::default());
     while let Some(field) = fields.next()? {
         match field {
             (2, Value::Bytes(sample)) => {
                 if series.is_none() {
                     series = reader.series(head, gather)?;
                 }
-                let Some(series) = series else { return Ok(()) };
+                let Some(series) = series else { return Ok(Said::default()) };
                 reader.sample(series, sample, head, gather)?;
             }
             (3, Value::Bytes(histogram)) => reader.histogram(histogram, head, gather)?,
             (4, _) => reader.written.exemplars += 1,
+            (5, Value::Bytes(metadata)) => said = Said::decode(metadata)?,
             _ => {}
         }
     }
-    Ok(())
+    Ok(said)
 }
 
 /// The labels of the series under way.
