@@ -289,7 +289,8 @@ mod tests {
             metrics: Vec<JsonMetric>,
         }
         let written: Written = toml::from_str(metrics).unwrap();
-        let readings = JsonRules::new(&written.metrics, None, "my-app", numeric_text).read(DOCUMENT.as_bytes()).unwrap();
+        let readings =
+            JsonRules::new(&written.metrics, None, "my-app", numeric_text).read(DOCUMENT.as_bytes()).unwrap();
         (readings.lines(), readings.fault.map_or(String::new(), |fault| fault.0))
     }
 
