@@ -325,7 +325,7 @@ class Plimsoll:
         self.name = f"plimsoll, {'default pipelines' if pipelines else 'no pipelines'}, sync {sync}"
         # Its own collector is off: what it finds on the machine is not in the load.
         off = "false" if pipelines else "true"
-        self.settings = f'[collect]\nsystem = false\n[pipelines]\noff = {off}\n[store]\nsync = "{sync}"\n'
+        self.settings = f'[collect]\nsystem = false\nown = false\n[pipelines]\noff = {off}\n[store]\nsync = "{sync}"\n'
 
     def command(self, data, *words):
         config = data.with_name("settings.toml")

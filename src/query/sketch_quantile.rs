@@ -50,7 +50,7 @@ impl ScalarUDFImpl for SketchQuantile {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let arrays = ColumnarValue::values_to_arrays(&args.args)?;
         let (sketches, shares) = (arrays[0].as_binary::<i32>(), arrays[1].as_primitive::<Float64Type>());
-        let earlier = arrays.get(2).map(|sketches| sketches.as_binary::<i32>());
+        let earlier = arrays.get(2).map(AsArray::as_binary::<i32>);
         let of_row = |row| quantile(sketches, shares, earlier, row);
         let quantiles: Float64Array = (0..sketches.len()).map(of_row).collect::<Result<_>>()?;
         Ok(ColumnarValue::Array(Arc::new(quantiles) as ArrayRef))
