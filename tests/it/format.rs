@@ -345,6 +345,7 @@ fn the_text_draws_what_is_written_today() {
     load.import(folder.path());
     let server = Server::start(folder.path());
     server.write("web,host=late,zone=é long=1.5 1706616000000000001\n");
+    send_otlp(&server, OTLP_AFTER[1]);
     server.kill();
     assert_reader_agrees(folder.path());
 }
