@@ -17,6 +17,9 @@ pub(super) struct ServeArgs {
     /// Address and port of HTTP; port 0 takes a free one
     #[arg(long, default_value = "127.0.0.1:9464", value_name = "ADDR")]
     listen: String,
+    /// Address and port of OTLP over gRPC; without it, what the settings say
+    #[arg(long, value_name = "ADDR")]
+    otlp_grpc: Option<String>,
     /// Address and port of StatsD and DogStatsD, UDP and TCP, as in 127.0.0.1:8125; nothing listens without it
     #[arg(long, value_name = "ADDR")]
     statsd: Option<String>,
@@ -30,6 +33,7 @@ pub(super) fn serve(global: &Global, args: &ServeArgs) -> anyhow::Result<()> {
     let listen = &mut settings.listen;
     listen.statsd = args.statsd.clone().or(listen.statsd.take());
     listen.graphite = args.graphite.clone().or(listen.graphite.take());
+    listen.otlp_grpc = args.otlp_grpc.clone().or(listen.otlp_grpc.take());
     run(Node::open_to_write(&global.data, settings)?, &args.listen)
 }
 
@@ -52,6 +56,7 @@ pub(super) fn run(mut node: Node, listen: &str) -> anyhow::Result<()> {
         sources: node.doors.clone(),
         engine: node.engine.clone(),
         limits,
+        otlp_grpc: node.settings.listen.otlp_grpc.clone(),
         now: Arc::new(move || clock.now()),
         stages: Arc::new(move || told.stats()),
         collectors: node.collectors.teller(),
@@ -68,6 +73,9 @@ pub(super) fn run(mut node: Node, listen: &str) -> anyhow::Result<()> {
         }
         // Before the address is told: whoever reads it may tell the server to stop.
         let told_to_stop = told_to_stop()?;
+        if let Some(address) = server.otlp_grpc() {
+            eprintln!("plimsoll takes OTLP over gRPC on {address}");
+        }
         eprintln!("plimsoll listens on http://{} and keeps {}", server.address()?, node.store.dir().display());
         server.run(told_to_stop).await?;
         node.collectors.stop().await;

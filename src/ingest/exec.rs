@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use self::run::{Ended, Program};
 use super::format::ReadError;
-use super::json::{JsonMetric, Rules, metrics_fault};
+use super::json::{JsonMetric, JsonRules, metrics_fault};
 use super::line_protocol::{LineCache, LineOptions, Precision, read_lines};
 use super::source::readings_of;
 use super::{Faults, Readings, Source, SourceError, read_prometheus};
@@ -91,7 +91,7 @@ impl ExecSpec {
 pub struct ExecSource {
     program: Program,
     format: ExecFormat,
-    rules: Rules,
+    rules: JsonRules,
     id: String,
 }
 
@@ -101,7 +101,7 @@ impl ExecSource {
         ExecSource {
             program: Program::new(spec),
             format: spec.format,
-            rules: Rules::new(&spec.metrics, spec.prefix.as_deref(), id, spec.numeric_text),
+            rules: JsonRules::new(&spec.metrics, spec.prefix.as_deref(), id, spec.numeric_text),
             id: id.to_owned(),
         }
     }

@@ -20,7 +20,7 @@ use crate::model::{Labels, SeriesDef, SeriesId, Timestamp};
 ///
 /// # Errors
 /// The outer one as [`Gather::sample`], the inner one says what is wrong with the line.
-pub(super) fn read_line(
+pub fn read_graphite_line(
     line: &[u8],
     now: Timestamp,
     known: &Known,
@@ -114,7 +114,7 @@ mod tests {
         let mut gather = Gather::new(&recorder, all_times());
         // The second time by the name that is known.
         for _ in 0..2 {
-            read_line(line, Timestamp::from_nanos(NOW), &known, &mut gather).unwrap()?;
+            read_graphite_line(line, Timestamp::from_nanos(NOW), &known, &mut gather).unwrap()?;
         }
         gather.flush().unwrap();
         let samples = recorder.samples();
@@ -146,7 +146,7 @@ mod tests {
     fn no_number_is_no_sample_and_no_fault() {
         let (recorder, known) = (Recorder::default(), Known::default());
         let mut gather = Gather::new(&recorder, all_times());
-        assert_eq!(read_line(b"a nan -1", Timestamp::from_nanos(NOW), &known, &mut gather).unwrap(), Ok(()));
+        assert_eq!(read_graphite_line(b"a nan -1", Timestamp::from_nanos(NOW), &known, &mut gather).unwrap(), Ok(()));
         assert_eq!((gather.held(), recorder.defs.lock().unwrap().len()), (0, 0));
     }
 
@@ -175,7 +175,7 @@ mod tests {
         let mut gather = Gather::new(&recorder, all_times());
         for _ in 0..20_000 {
             for line in [noise.bytes(b"a.;= \t0123456789.-+eN\xff"), noise.bend(b"a.b;c=d 1.5 1700000000")] {
-                read_line(&line, Timestamp::from_nanos(NOW), &known, &mut gather).unwrap().ok();
+                read_graphite_line(&line, Timestamp::from_nanos(NOW), &known, &mut gather).unwrap().ok();
             }
         }
     }

@@ -90,18 +90,18 @@ pub struct JsonMetric {
 
 /// What is taken of a document.
 #[derive(Debug, Clone)]
-pub(super) struct Rules {
+pub struct JsonRules {
     metrics: Vec<JsonMetric>,
     prefix: String,
     numeric_text: bool,
 }
 
-impl Rules {
+impl JsonRules {
     /// `id` begins names where `prefix` does not.
     pub fn new(metrics: &[JsonMetric], prefix: Option<&str>, id: &str, numeric_text: bool) -> Self {
         let mut begin = String::new();
         push_key(&mut begin, prefix.unwrap_or(id));
-        Rules { metrics: metrics.to_vec(), prefix: begin, numeric_text }
+        JsonRules { metrics: metrics.to_vec(), prefix: begin, numeric_text }
     }
 
     /// Takes what there is; what is wrong goes into the fault of the readings.
@@ -236,7 +236,7 @@ pub(super) fn metrics_fault(metrics: &[JsonMetric]) -> Option<(&'static str, Str
 pub struct JsonSource {
     request: Request,
     credentials: Credentials,
-    rules: Rules,
+    rules: JsonRules,
     world: World,
 }
 
@@ -252,7 +252,7 @@ impl JsonSource {
             ..Request::get(spec.url.clone())
         };
         let credentials = spec.credentials().unwrap_or(Credentials::None);
-        let rules = Rules::new(&spec.metrics, spec.prefix.as_deref(), id, spec.numeric_text);
+        let rules = JsonRules::new(&spec.metrics, spec.prefix.as_deref(), id, spec.numeric_text);
         JsonSource { request, credentials, rules, world: world.clone() }
     }
 }
@@ -289,7 +289,8 @@ mod tests {
             metrics: Vec<JsonMetric>,
         }
         let written: Written = toml::from_str(metrics).unwrap();
-        let readings = Rules::new(&written.metrics, None, "my-app", numeric_text).read(DOCUMENT.as_bytes()).unwrap();
+        let readings =
+            JsonRules::new(&written.metrics, None, "my-app", numeric_text).read(DOCUMENT.as_bytes()).unwrap();
         (readings.lines(), readings.fault.map_or(String::new(), |fault| fault.0))
     }
 
@@ -335,8 +336,8 @@ mod tests {
 
     #[test]
     fn what_is_no_json_is_shown() {
-        let told = Rules::new(&[], None, "a", false).read(b"<html>no").unwrap_err();
+        let told = JsonRules::new(&[], None, "a", false).read(b"<html>no").unwrap_err();
         assert!(told.0.contains("it begins with `<html>no`"), "{told}");
-        assert!(Rules::new(&[], None, "a", false).read(b"{}").unwrap().fault.is_some());
+        assert!(JsonRules::new(&[], None, "a", false).read(b"{}").unwrap().fault.is_some());
     }
 }

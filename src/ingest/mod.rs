@@ -17,6 +17,7 @@ pub mod line_protocol;
 mod listen;
 mod names;
 mod ndjson;
+pub mod otlp;
 mod own;
 mod performance_json;
 mod postgres;
@@ -36,7 +37,8 @@ pub use distribution::{Bucket, Distribution, Exponential};
 pub use exec::{ExecFormat, ExecSource, ExecSpec};
 pub use format::{Compression, Format, ReadError, UnknownFormat};
 pub use gather::{About, Fault, Faults, Gather, TimeBounds};
-pub use json::{JsonMetric, JsonSource, JsonSpec, LabelPlace, Place};
+pub use graphite::read_graphite_line;
+pub use json::{JsonMetric, JsonRules, JsonSource, JsonSpec, LabelPlace, Place};
 pub use known::Known;
 pub use labelled::{Labelled, Nowhere};
 pub use listen::{ListenError, ListenSpec, ListenerStats, Listeners, Taken, TransportStats};
@@ -53,4 +55,5 @@ pub use source::{
     CollectorStats, Collectors, From, Health, Living, Planned, Priority, Readings, Source, SourceError, SourceSpec,
     WrittenSource,
 };
+pub use statsd::{Aggregate, AggregateLimits};
 pub use system::{SystemCollector, SystemSource, SystemSpec};

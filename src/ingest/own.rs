@@ -34,7 +34,7 @@ pub struct OwnRow {
 impl OwnMetric {
     /// Kind by the name, unit by its ending.
     pub fn new(name: &'static str, help: &'static str, rows: Vec<OwnRow>) -> Self {
-        let stem = name.trim_end_matches("_total").trim_end_matches("_sum");
+        let stem = name.trim_end_matches("_total");
         let unit = ["seconds", "bytes"].into_iter().find(|unit| stem.ends_with(unit)).unwrap_or("");
         OwnMetric { name, kind: Kind::of_metric(name), unit, help, rows }
     }
@@ -42,11 +42,6 @@ impl OwnMetric {
     /// One number without labels.
     pub fn one(name: &'static str, help: &'static str, value: f64) -> Self {
         OwnMetric::new(name, help, vec![OwnRow { labels: Vec::new(), value }])
-    }
-
-    /// The same as a counter, where the name does not say so.
-    pub fn counting(self) -> Self {
-        OwnMetric { kind: Kind::Counter, ..self }
     }
 
     /// A row for each of `all`.

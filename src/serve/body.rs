@@ -13,7 +13,7 @@ use super::error::ApiError;
 const DISCARDED_MAX: usize = 512 << 20;
 
 /// How long a body may take to come: room is kept for it meanwhile.
-const READ_MAX: Duration = Duration::from_secs(60);
+pub(super) const READ_MAX: Duration = Duration::from_secs(60);
 
 /// The whole body. Compressed ones stay so: [`plain`] undoes it, off the async threads.
 pub(super) async fn whole(body: Body, limit: usize) -> Result<Bytes, ApiError> {
@@ -22,10 +22,7 @@ pub(super) async fn whole(body: Body, limit: usize) -> Result<Bytes, ApiError> {
         return Err(too_large(limit));
     }
     let read = tokio::time::timeout(READ_MAX, to_bytes(body, limit));
-    let read = read.await.map_err(|_| {
-        let told = format!("the body was not here within {} s: send smaller ones", READ_MAX.as_secs());
-        ApiError::new(StatusCode::REQUEST_TIMEOUT, told)
-    })?;
+    let read = read.await.map_err(|_| too_slow())?;
     read.map_err(|error| {
         use std::error::Error;
         let too_long = error.source().is_some_and(|source| source.to_string().contains("length limit exceeded"));
@@ -63,6 +60,11 @@ pub(super) fn grown(length: usize, headers: &HeaderMap, limit: usize) -> usize {
 /// The body without its `Content-Encoding`.
 pub(super) fn plain(body: Bytes, headers: &HeaderMap, limit: usize) -> Result<Bytes, ApiError> {
     let encoding = headers.get(header::CONTENT_ENCODING).map_or("", |value| value.to_str().unwrap_or("?"));
+    unpacked(body, encoding, limit)
+}
+
+/// The bytes that were packed as `encoding` says.
+pub(super) fn unpacked(body: Bytes, encoding: &str, limit: usize) -> Result<Bytes, ApiError> {
     let decoder: Box<dyn Read + '_> = match encoding {
         "" | "identity" => return Ok(body),
         "gzip" | "x-gzip" => Box::new(flate2::read::MultiGzDecoder::new(&body[..])),
@@ -76,6 +78,12 @@ pub(super) fn plain(body: Bytes, headers: &HeaderMap, limit: usize) -> Result<By
     let mut text = Vec::with_capacity(body.len().saturating_mul(4).min(limit));
     decoder.take(limit as u64 + 1).read_to_end(&mut text).map_err(|error| broken(encoding, &error))?;
     if text.len() > limit { Err(too_large(limit)) } else { Ok(text.into()) }
+}
+
+/// What a client is told whose body took longer than [`READ_MAX`].
+pub(super) fn too_slow() -> ApiError {
+    let told = format!("the body was not here within {} s: send smaller ones", READ_MAX.as_secs());
+    ApiError::new(StatusCode::REQUEST_TIMEOUT, told)
 }
 
 /// Snappy's block format, which says its length first: that is believed only where the bytes can hold it.
@@ -97,7 +105,7 @@ fn broken(encoding: &str, error: &dyn std::fmt::Display) -> ApiError {
     ApiError::new(StatusCode::BAD_REQUEST, told)
 }
 
-fn too_large(limit: usize) -> ApiError {
+pub(super) fn too_large(limit: usize) -> ApiError {
     let limit = bytesize::ByteSize::b(limit as u64);
     let error = format!(
         "the body is larger than {limit}: send it in parts, or raise `ingest.body_max` and, if it is over an eighth of it, `memory`"

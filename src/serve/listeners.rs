@@ -30,11 +30,11 @@ pub(super) fn of_listeners(listeners: &[ListenerStats]) -> Vec<OwnMetric> {
     if listeners.is_empty() {
         return Vec::new();
     }
-    let name = |listener: &ListenerStats| ("listener", listener.listener.to_string());
+    let name = |listener: &ListenerStats| ("listener", listener.listener.to_owned());
     let transports = || listeners.iter().flat_map(|of| of.transports.iter().map(move |by| (of, by)));
     let by_transport = BY_TRANSPORT.into_iter().map(|(metric, help, value)| {
         OwnMetric::each(metric, help, transports(), |(listener, by)| {
-            (vec![name(listener), ("transport", by.transport.to_string())], value(by) as f64)
+            (vec![name(listener), ("transport", by.transport.to_owned())], value(by) as f64)
         })
     });
     let by_listener = BY_LISTENER

@@ -3,9 +3,11 @@
 mod about;
 mod body;
 mod error;
+mod grpc;
 mod influx;
 mod listeners;
 mod ops;
+mod otlp;
 mod own;
 mod push;
 mod remote_write;

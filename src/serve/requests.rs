@@ -81,13 +81,14 @@ impl Requests {
             let row = |((path, method), tally): (&(String, String), &Tally)| {
                 (vec![("endpoint", path.clone()), ("method", method.clone())], of(tally))
             };
-            OwnMetric::each(name, help, &by_path, row).counting()
+            OwnMetric::each(name, help, &by_path, row)
         };
-        let took = "Time until answers were ready.";
+        let took = "Time until an answer is ready, on average since the start.";
         vec![
-            each("optimized_response_time_seconds_sum", took, |tally| tally.seconds),
-            each("optimized_response_time_seconds_count", "Requests answered.", |tally| tally.count as f64),
+            each("http_requests_total", "Requests answered.", |tally| tally.count as f64),
+            each("http_response_seconds_total", "Time until answers were ready.", |tally| tally.seconds),
             each("http_failures_total", "Requests that failed in the server.", |tally| tally.failed as f64),
+            each("optimized_response_time_seconds", took, |tally| tally.seconds / tally.count as f64),
             OwnMetric::one(
                 "throughput_requests_per_second",
                 "Requests of the last minute.",
@@ -131,9 +132,10 @@ mod tests {
         );
         let told = crate::ingest::own_text(&requests.own_metrics(at(140)));
         for line in [
-            "# TYPE plimsoll_optimized_response_time_seconds_sum counter",
-            "plimsoll_optimized_response_time_seconds_sum{endpoint=\"/write\",method=\"POST\"} 3",
-            "plimsoll_optimized_response_time_seconds_sum{endpoint=\"/health\",method=\"GET\"} 0",
+            "# TYPE plimsoll_http_response_seconds_total counter",
+            "plimsoll_http_response_seconds_total{endpoint=\"/write\",method=\"POST\"} 3",
+            "plimsoll_optimized_response_time_seconds{endpoint=\"/write\",method=\"POST\"} 1.5",
+            "plimsoll_http_response_seconds_total{endpoint=\"/health\",method=\"GET\"} 0",
             "plimsoll_http_failures_total{endpoint=\"/write\",method=\"POST\"} 1",
             "plimsoll_throughput_requests_per_second 0.05",
         ] {

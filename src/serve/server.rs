@@ -13,11 +13,13 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use super::error::ApiError;
+use super::grpc::Grpc;
 use super::own::own_metrics;
 use super::requests::{self, Requests};
-use super::state::{App, Limits, LineCaches, Meters, mib};
-use super::{about, influx, ops, push, remote_write, sql, write};
+use super::state::{App, Limits, LineCaches, Meters, delta_room, mib};
+use super::{about, influx, ops, otlp, push, remote_write, sql, write};
 use crate::flow::{Sources, StageStats};
+use crate::ingest::otlp::Otlp;
 use crate::ingest::{CollectorStats, Known, ListenerStats, TellOwn};
 use crate::model::Timestamp;
 use crate::query::Engine;
@@ -28,6 +30,8 @@ pub struct ServerParts {
     pub sources: Arc<dyn Sources>,
     pub engine: Arc<Engine>,
     pub limits: Limits,
+    /// Address and port of OTLP over gRPC, where it is wanted.
+    pub otlp_grpc: Option<String>,
     pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     /// What the stages did so far.
     pub stages: Arc<dyn Fn() -> Vec<StageStats> + Send + Sync>,
@@ -41,6 +45,7 @@ pub struct ServerParts {
 pub struct Server {
     listener: TcpListener,
     router: Router,
+    grpc: Option<Grpc>,
     own: TellOwn,
 }
 
@@ -48,9 +53,11 @@ impl Server {
     pub async fn bind(address: &str, parts: ServerParts) -> std::io::Result<Server> {
         let listener = TcpListener::bind(address).await?;
         let (room_mib, known) = (mib(parts.limits.bodies), parts.limits.known);
+        let of_others = Arc::new(Known::within(known));
         let app = Arc::new(App {
             sources: parts.sources,
             engine: parts.engine,
+            otlp: Otlp::new(of_others.clone(), delta_room(&parts.limits)),
             limits: parts.limits,
             now: parts.now,
             stages: parts.stages,
@@ -59,7 +66,7 @@ impl Server {
             meters: Meters::default(),
             requests: Requests::default(),
             lines: LineCaches::within(known),
-            known: Arc::new(Known::within(known)),
+            known: of_others,
             remote_write: Known::within(known),
             room: Arc::new(Semaphore::new(room_mib as usize)),
             room_mib,
@@ -67,6 +74,10 @@ impl Server {
         });
         let told = Arc::downgrade(&app);
         app.engine.tell_memory_of(Arc::new(move || told.upgrade().map_or_else(Vec::new, |app| app.memory_shares())));
+        let grpc = match &parts.otlp_grpc {
+            Some(address) => Some(Grpc::bind(address, app.clone()).await?),
+            None => None,
+        };
         let told = Arc::downgrade(&app);
         let own: TellOwn = Arc::new(move || Some(own_metrics(&*told.upgrade()?)));
         let router = Router::new()
@@ -78,6 +89,9 @@ impl Server {
             .route("/api/v1/write", post(remote_write::write))
             .route("/api/performance", post(write::performance))
             .route("/api/v1/events", post(write::performance))
+            .route("/v1/metrics", post(otlp::metrics))
+            .route("/v1/traces", any(otlp::not_kept))
+            .route("/v1/logs", any(otlp::not_kept))
             .route("/api/v1/sql", any(sql::sql))
             .route("/api/v1/stats", get(about::stats))
             .route("/api/v1/verify", get(ops::verify))
@@ -95,11 +109,16 @@ impl Server {
             .layer(DefaultBodyLimit::disable())
             .layer(from_fn_with_state(app.clone(), requests::count))
             .with_state(app);
-        Ok(Server { listener, router, own })
+        Ok(Server { listener, router, grpc, own })
     }
 
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+
+    /// Where OTLP over gRPC is taken.
+    pub fn otlp_grpc(&self) -> Option<SocketAddr> {
+        self.grpc.as_ref().map(Grpc::address)
     }
 
     /// Tells what `/metrics` tells.
@@ -111,7 +130,17 @@ impl Server {
     pub async fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
         // Handlers ask who is there: each client has a budget.
         let service = self.router.into_make_service_with_connect_info::<SocketAddr>();
-        axum::serve(self.listener, service).with_graceful_shutdown(stop).await
+        let (stopping, stopped) = tokio::sync::watch::channel(());
+        let grpc = self.grpc.map(|grpc| tokio::spawn(grpc.run(stopped)));
+        let stop = async move {
+            stop.await;
+            drop(stopping);
+        };
+        axum::serve(self.listener, service).with_graceful_shutdown(stop).await?;
+        match grpc {
+            Some(grpc) => grpc.await.unwrap_or_else(|error| Err(std::io::Error::other(error))),
+            None => Ok(()),
+        }
     }
 }
 
@@ -123,6 +152,6 @@ async fn wrong_method(method: Method, uri: Uri) -> ApiError {
 }
 
 async fn unknown(uri: Uri) -> ApiError {
-    let paths = "/write, /api/v2/write, /api/v3/write_lp, /api/v1/write, /api/performance, /api/performance/sources, /api/v1/events, /api/v1/sql, /api/v1/stats, /api/v1/verify, /api/v1/snapshot, /metrics, /health, /ready, /ping, /query, /api/v1/import/prometheus, /metrics/job/NAME, /collectd";
+    let paths = "/write, /api/v2/write, /api/v3/write_lp, /api/v1/write, /api/performance, /api/performance/sources, /api/v1/events, /v1/metrics, /api/v1/sql, /api/v1/stats, /api/v1/verify, /api/v1/snapshot, /metrics, /health, /ready, /ping, /query, /api/v1/import/prometheus, /metrics/job/NAME, /collectd";
     ApiError::new(StatusCode::NOT_FOUND, format!("there is nothing at {}: there are {paths}", uri.path()))
 }

@@ -12,6 +12,7 @@ use super::error::ApiError;
 use super::requests::Requests;
 use crate::flow::{Sources, StageStats};
 use crate::ingest::line_protocol::LineCache;
+use crate::ingest::otlp::Otlp;
 use crate::ingest::{CollectorStats, Known, ListenerStats};
 use crate::model::{Retention, Timestamp};
 use crate::query::{Engine, MemoryShare};
@@ -49,6 +50,11 @@ pub struct Limits {
     pub retention: Arc<Retention>,
 }
 
+/// Bytes of memory for sums of deltas.
+pub(super) fn delta_room(limits: &Limits) -> usize {
+    limits.known / 8
+}
+
 /// What handlers share.
 pub(super) struct App {
     pub sources: Arc<dyn Sources>,
@@ -63,6 +69,7 @@ pub(super) struct App {
     pub lines: LineCaches,
     /// Series of the other formats.
     pub known: Arc<Known>,
+    pub otlp: Otlp,
     /// Those of remote write, by the labels as they come.
     pub remote_write: Known,
     /// Mebibytes of bodies that may be in memory at once.
@@ -116,6 +123,12 @@ impl App {
                 self.known_bytes(),
                 Some(self.limits.known as u64),
                 "others are looked up each time",
+            ),
+            share(
+                "sums of OTLP deltas",
+                self.otlp.delta_bytes() as u64,
+                Some(delta_room(&self.limits) as u64),
+                "further delta series are refused",
             ),
         ]
     }

@@ -63,6 +63,25 @@ impl Load {
 const PROMETHEUS: &str = "# HELP jobs_done_total What was done.\n# TYPE jobs_done_total counter\n\
     jobs_done_total{queue=\"mail\"} 17 1706616000123\n";
 
+/// What comes with rows of its own: a distribution of three values and the end of a series, so many seconds after the start.
+fn otlp(after: i64) -> String {
+    let nanos = (START + after) * 1_000_000_000;
+    serde_json::json!({"resourceMetrics": [{"scopeMetrics": [{"metrics": [
+        {"name": "size", "histogram": {"aggregationTemporality": 2, "dataPoints": [{
+            "timeUnixNano": nanos.to_string(), "count": "3", "sum": 6.5, "bucketCounts": ["1", "2"], "explicitBounds": [2.0],
+        }]}},
+        {"name": "gone", "gauge": {"dataPoints": [{"timeUnixNano": nanos.to_string(), "flags": 1}]}},
+    ]}]}]})
+    .to_string()
+}
+
+/// The first is flushed, the second in the log alone.
+const OTLP_AFTER: [i64; 2] = [10, 70];
+
+fn send_otlp(server: &Server, after: i64) {
+    server.post("/v1/metrics", &[("content-type", "application/json")], otlp(after).as_bytes()).ending(200);
+}
+
 /// Four loads: three that were flushed, and one that is in the log alone.
 fn loads() -> [Load; 4] {
     let mut loads = [Load::default(), Load::default(), Load::default(), Load::default()];
@@ -82,6 +101,16 @@ fn loads() -> [Load; 4] {
 /// What a store of these loads holds.
 fn held(loads: &[Load]) -> Samples {
     let mut held: Samples = loads.iter().flat_map(|load| load.samples.clone()).collect();
+    for after in OTLP_AFTER {
+        let nanos = (START + after) * 1_000_000_000;
+        let parts = [
+            (r#"size_bucket{"le": "2"}"#, 1.0),
+            (r#"size_bucket{"le": "+Inf"}"#, 3.0),
+            ("size_count{}", 3.0),
+            ("size_sum{}", 6.5),
+        ];
+        held.extend(parts.map(|(series, value)| ((series.to_owned(), nanos), value)));
+    }
     held.insert((r#"jobs_done_total{"queue": "mail"}"#.to_owned(), 1_706_616_000_123_000_000), 17.0);
     held
 }
@@ -95,6 +124,10 @@ fn make(data: &Path) {
     loads[2].import(data);
     plimsoll_with(data, &["import", "--from", "prometheus", "-"], &[], PROMETHEUS.as_bytes()).ending(0);
     let server = Server::start(data);
+    send_otlp(&server, OTLP_AFTER[0]);
+    server.stop();
+    let server = Server::start(data);
+    send_otlp(&server, OTLP_AFTER[1]);
     for lines in loads[3].lines.split_inclusive('\n').collect::<Vec<_>>().chunks(60) {
         server.write(&lines.concat());
     }
@@ -136,13 +169,13 @@ fn copied() -> TempDir {
 
 /// What our SQL says of all samples.
 fn told(data: &Path) -> Samples {
-    let statement = "SELECT metric, host, zone, queue, CAST(time AS BIGINT) AS time, value FROM metrics";
+    let statement = "SELECT metric, host, zone, queue, le, CAST(time AS BIGINT) AS time, value FROM metrics";
     let text = plimsoll(data, &["sql", "--format", "csv", statement]).ending(0).text();
     let sample = |line: &str| {
-        let [metric, host, zone, queue, time, value] = line.split(',').collect::<Vec<_>>()[..] else {
-            panic!("six columns: {line}")
+        let [metric, host, zone, queue, le, time, value] = line.split(',').collect::<Vec<_>>()[..] else {
+            panic!("seven columns: {line}")
         };
-        let labels = [("host", host), ("queue", queue), ("zone", zone)];
+        let labels = [("host", host), ("le", le), ("queue", queue), ("zone", zone)];
         let labels: Vec<String> = labels
             .iter()
             .filter(|(_, text)| !text.is_empty())
@@ -229,7 +262,7 @@ fn a_store_of_this_format_opens_with_all_it_held() {
 #[test]
 fn a_store_of_this_format_has_what_its_test_is_for() {
     let files = |folder: &str| std::fs::read_dir(fixture().join(folder)).map_or(0, Iterator::count);
-    for folder in ["samples/2024-01", "samples/2024-02", "rollups", "checkpoints", "series"] {
+    for folder in ["samples/2024-01", "samples/2024-02", "rollups", "staleness", "histograms", "checkpoints", "series"] {
         assert!(files(folder) > 0, "no file in {folder}");
     }
     let logs = std::fs::read_dir(fixture().join("wal")).unwrap();
@@ -279,7 +312,7 @@ fn number_of(text: &str, kind: &str, name: &str) -> u64 {
 fn assert_reader_agrees(data: &Path) {
     let Some(ran) = read(data) else { return };
     let text = ran.ending(0).text();
-    for what in ["bodies", "indexes", "pages", "frames", "states", "witnesses"] {
+    for what in ["bodies", "indexes", "pages", "frames", "logged rows", "states", "witnesses"] {
         assert!(number_of(&text, "checked", what) > 0, "{what}");
     }
     assert_same(&samples_of(&text), &told(data));

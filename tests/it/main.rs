@@ -16,6 +16,7 @@ mod http;
 mod import;
 mod memory;
 mod ops;
+mod otlp;
 mod overload;
 mod postgres;
 mod prometheus;

@@ -194,10 +194,13 @@ fn who_waits_for_whom_and_what_is_slow() {
     until("the pair's series ends", || plimsoll.sql(&ended)[0]["n"].as_u64() == Some(1));
 
     // A question that meets a lock leaves out only what it asks.
-    say(&mut holder, "BEGIN; LOCK TABLE pg_catalog.pg_constraint IN ACCESS EXCLUSIVE MODE;\n");
+    say(&mut holder, "BEGIN; LOCK TABLE pg_catalog.pg_extension IN ACCESS EXCLUSIVE MODE;\n");
     let row = until_health(&plimsoll, "db", &["degraded"]);
     let error = row["last_error"].as_str().unwrap();
-    assert!(error.contains("indexes: canceling statement due to lock timeout (55P03): a table is locked"), "{error}");
+    assert!(
+        error.contains("statements: canceling statement due to lock timeout (55P03): a table is locked"),
+        "{error}"
+    );
     fresh(&plimsoll, "postgres_table_live_rows", "\"table\" = 'held'");
     say(&mut holder, "COMMIT;\n");
     until_health(&plimsoll, "db", &["healthy"]);

@@ -66,7 +66,7 @@ impl Feed {
             }
             count += 1;
             let taken = match self {
-                Feed::Graphite(known) => graphite::read_line(line, now.time, known, gather)?,
+                Feed::Graphite(known) => graphite::read_graphite_line(line, now.time, known, gather)?,
                 Feed::Statsd { held, .. } => held.take(line, now.elapsed, gather)?,
             };
             if let Err(error) = taken {

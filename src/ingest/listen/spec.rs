@@ -13,6 +13,8 @@ pub struct ListenSpec {
     pub statsd: Option<String>,
     /// Address and port of Graphite's plaintext protocol, UDP and TCP, as in `127.0.0.1:2003`.
     pub graphite: Option<String>,
+    /// Address and port of OTLP over gRPC, as in `127.0.0.1:4317`.
+    pub otlp_grpc: Option<String>,
     /// How often what StatsD brought becomes samples.
     #[serde(with = "humantime_serde")]
     pub statsd_flush: Duration,
@@ -32,6 +34,7 @@ impl Default for ListenSpec {
         ListenSpec {
             statsd: None,
             graphite: None,
+            otlp_grpc: None,
             statsd_flush: Duration::from_secs(10),
             statsd_expire: Duration::from_secs(300),
             statsd_series: 100_000,

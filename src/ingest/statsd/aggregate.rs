@@ -1,35 +1,30 @@
 //! What is held between flushes, a place a series; bounded, and let go when nothing comes.
 
-use std::collections::HashSet;
-use std::hash::BuildHasher;
 use std::time::Duration;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
+use super::held::{Held, Labels, State};
 use super::line::{Check, Message, Metric, Type, number, parse};
-use super::spread::{Spread, Told};
 use crate::flow::Refusal;
 use crate::ingest::format::Shown;
-use crate::ingest::{About, Gather, names};
+use crate::ingest::{Gather, names};
 use crate::model::{Kind, Timestamp};
-use crate::stats::Distinct;
 
-/// Members of a set that are counted exactly.
-const MEMBERS_MAX: usize = 4096;
 /// Spellings of a series that are known, for each series that may be held.
 const SPELLINGS: usize = 4;
 
 /// How much is held, and how long.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct AggregateLimits {
+pub struct AggregateLimits {
     pub series: usize,
     /// A series to which nothing came for so long is let go.
     pub expire: Duration,
 }
 
 /// Series by what they are called.
-pub(crate) struct Aggregate {
+pub struct Aggregate {
     limits: AggregateLimits,
     places: Vec<Option<Held>>,
     free: Vec<u32>,
@@ -39,31 +34,6 @@ pub(crate) struct Aggregate {
     by_identity: HashMap<Box<str>, u32, FixedState>,
     spelling: Vec<u8>,
     events: u64,
-}
-
-struct Held {
-    metric: Box<str>,
-    labels: Box<[(Box<str>, Box<str>)]>,
-    state: State,
-    of: Type,
-    /// Came since the last flush, and not before.
-    is_new: bool,
-    /// When something came last, on the clock that never goes back.
-    last: Duration,
-}
-
-enum State {
-    /// Since it was first seen.
-    Counter(f64),
-    Gauge(f64),
-    Set(Members),
-    Spread(Box<Spread>),
-}
-
-#[derive(Default)]
-struct Members {
-    exact: HashSet<u64, FixedState>,
-    many: Distinct,
 }
 
 impl Aggregate {
@@ -222,87 +192,6 @@ impl Aggregate {
     }
 }
 
-impl State {
-    fn new(of: Type) -> State {
-        match of {
-            Type::Counter => State::Counter(0.0),
-            Type::Gauge => State::Gauge(0.0),
-            Type::Set => State::Set(Members::default()),
-            Type::Timer | Type::Histogram => State::Spread(Box::default()),
-        }
-    }
-
-    fn add(&mut self, metric: &Metric<'_>, value: f64, is_change: bool) {
-        match self {
-            State::Counter(sum) => *sum += value * metric.weight,
-            State::Gauge(at) if is_change => *at += value,
-            State::Gauge(at) => *at = value,
-            // Seconds of milliseconds.
-            State::Spread(spread) if metric.of == Type::Timer => spread.add(value / 1e3, metric.weight),
-            State::Spread(spread) => spread.add(value, metric.weight),
-            State::Set(_) => {}
-        }
-    }
-}
-
-impl Members {
-    fn add(&mut self, member: &[u8]) {
-        let hash = foldhash::quality::FixedState::default().hash_one(member);
-        if self.many.is_empty() && self.exact.len() < MEMBERS_MAX {
-            self.exact.insert(hash);
-            return;
-        }
-        self.exact.drain().for_each(|hash| self.many.add(hash));
-        self.many.add(hash);
-    }
-
-    fn take(&mut self) -> u64 {
-        let Members { exact, many } = std::mem::take(self);
-        exact.len() as u64 + many.estimate()
-    }
-}
-
-impl Held {
-    fn tell(&mut self, time: Timestamp, before: Timestamp, gather: &mut Gather<'_>) -> Result<(), Refusal> {
-        let labels: Vec<(&str, &str)> = self.labels.iter().map(|(name, value)| (&**name, &**value)).collect();
-        let since = std::mem::take(&mut self.is_new).then_some(before);
-        let about = |kind| About { kind: Some(kind), ..About::default() };
-        let (kind, value) = match &mut self.state {
-            State::Counter(sum) => {
-                if let Some(before) = since {
-                    gather.sample_about(0, &self.metric, &labels, about(Kind::Counter), before, 0.0)?;
-                }
-                (Kind::Counter, *sum)
-            }
-            State::Gauge(at) => (Kind::Gauge, *at),
-            State::Set(members) => (Kind::Gauge, members.take() as f64),
-            State::Spread(spread) => {
-                return spread.tell(&told(&self.metric, &labels, self.of), time, since, gather);
-            }
-        };
-        gather.sample_about(0, &self.metric, &labels, about(kind), time, value)
-    }
-
-    fn end(&self, time: Timestamp, gather: &mut Gather<'_>) -> Result<(), Refusal> {
-        let labels: Vec<(&str, &str)> = self.labels.iter().map(|(name, value)| (&**name, &**value)).collect();
-        if !matches!(self.state, State::Spread(_)) {
-            return gather.end(&self.metric, &labels, time);
-        }
-        let mut ended = Ok(());
-        Spread::series(&told(&self.metric, &labels, self.of), |metric, labels| {
-            if ended.is_ok() {
-                ended = gather.end(metric, labels, time);
-            }
-        });
-        ended
-    }
-}
-
-fn told<'t>(metric: &'t str, labels: &'t [(&'t str, &'t str)], of: Type) -> Told<'t> {
-    let (kind, unit) = if of == Type::Timer { (Kind::Timer, "seconds") } else { (Kind::Summary, "") };
-    Told { metric, labels, unit, kind }
-}
-
 /// A gauge with a time of its own; the last of its values counts.
 fn take_timed(metric: &Metric<'_>, time: Timestamp, gather: &mut Gather<'_>) -> Result<Result<(), String>, Refusal> {
     let read = || {
@@ -317,8 +206,6 @@ fn take_timed(metric: &Metric<'_>, time: Timestamp, gather: &mut Gather<'_>) -> 
         Err(error) => Ok(Err(error)),
     }
 }
-
-type Labels = Box<[(Box<str>, Box<str>)]>;
 
 /// Name and labels, sorted, as they are stored. A tag without a value is `true`; of two with one name the last counts.
 fn named(metric: &Metric<'_>) -> Result<(String, Labels), String> {

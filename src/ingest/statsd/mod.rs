@@ -22,7 +22,8 @@
 //! sum that only grows has no place for the past.
 
 mod aggregate;
+mod held;
 mod line;
 mod spread;
 
-pub(super) use aggregate::{Aggregate, AggregateLimits};
+pub use aggregate::{Aggregate, AggregateLimits};

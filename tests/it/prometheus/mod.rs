@@ -2,7 +2,7 @@
 //!
 //! What PromQL makes of samples is compared on the very samples that Prometheus holds, brought to us as text, and must
 //! agree to nine digits. What each scraped for itself was sampled at other moments: that agrees within what the targets
-//! can do between two scrapes. Which series are there is compared while the targets change nothing.
+//! can do between two scrapes. Which series are there is compared where both have scraped since the last change.
 
 mod program;
 mod target;
@@ -13,14 +13,14 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::tempdir;
 
-use crate::support::{Client, Server, now_seconds, plimsoll, program as plimsoll_program, until};
-use program::{Labels, Prometheus, Sample};
-use target::{CALM, Target};
+use crate::support::{Client, Server, plimsoll, program as plimsoll_program, until};
+use program::{Labels, NodeExporter, Prometheus, Sample};
+use target::Target;
 
 /// How long both scrape.
 const RUN: Duration = Duration::from_secs(50);
-/// When one of two targets goes away.
-const DEATH: u64 = 30;
+/// After how much of it one of two targets goes away.
+const DEATH: Duration = Duration::from_secs(25);
 const METRICS: [&str; 7] = [
     "requests_total",
     "restarting_total",
@@ -43,16 +43,24 @@ fn prometheus_and_we_say_the_same() {
     let places = [stays.place(), goes.place()];
     let Some(prometheus) = Prometheus::start(folder.path(), &places) else { return };
     let server = scraping(folder.path(), &places);
-    std::thread::sleep(Duration::from_secs(DEATH).saturating_sub(goes.age()));
+    until("our first scrapes", || {
+        let rows = server.sql("SELECT passes FROM system.collectors");
+        rows.len() == 2 && rows.iter().all(|row| row["passes"].as_u64() > Some(0))
+    });
+    let since = Instant::now();
+    std::thread::sleep(DEATH);
     let gone = goes.stop();
-    std::thread::sleep(RUN.saturating_sub(stays.age()));
+    std::thread::sleep(RUN.saturating_sub(since.elapsed()));
 
     let raw = prometheus.samples("{job=\"t\"}[2m]");
     let brought = bring(folder.path(), &raw);
     same_growth(&prometheus, &brought, &raw);
     same_values(&prometheus, &brought, &raw);
-    near_growth(&prometheus, &server, &places[0], &raw);
-    same_series(&prometheus, &server, &stays, gone, &raw);
+    let passes = [passes_of(&raw), our_passes(&server)];
+    near_growth(&prometheus, &server, &places[0], &raw, &passes);
+    same_series(&prometheus, &server, &raw, &passes, |at| {
+        stays.changed_before(at).max(if at >= gone { gone } else { 0 })
+    });
     told_of_targets(&server, &places);
 }
 
@@ -211,9 +219,47 @@ fn without_name(labels: &Labels) -> Labels {
     labels.iter().filter(|(name, _)| *name != "__name__").map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
+/// When a scraper asked each target, in milliseconds, and whether it answered.
+type Passes = BTreeMap<String, BTreeMap<i64, bool>>;
+
+fn passes_of(raw: &Raw) -> Passes {
+    let ups = raw.iter().filter(|(labels, _)| labels["__name__"] == "up");
+    let passes = |samples: &Vec<Sample>| samples.iter().map(|sample| (sample.millis, sample.text == "1")).collect();
+    ups.map(|(labels, samples)| (labels["instance"].clone(), passes(samples))).collect()
+}
+
+fn our_passes(server: &Client) -> Passes {
+    let mut passes = Passes::new();
+    for row in server.sql("SELECT instance, CAST(time AS BIGINT) / 1000000 AS millis, value FROM up WHERE job = 't'") {
+        let of_target = passes.entry(row["instance"].as_str().unwrap().to_owned()).or_default();
+        of_target.insert(row["millis"].as_i64().unwrap(), row["value"] == 1.0);
+    }
+    passes
+}
+
+/// The longest time between two answers of a target, in seconds.
+fn longest_gap(passes: &Passes, place: &str) -> f64 {
+    let answers: Vec<i64> = passes[place].iter().filter(|(_, is_up)| **is_up).map(|(millis, _)| *millis).collect();
+    let longest = answers.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+    longest as f64 / 1000.0
+}
+
+/// Whether both asked all targets between `since` and `at`, and heard alike.
+fn have_seen(passes: &[Passes; 2], since: i64, at: i64) -> bool {
+    let last = |passes: &Passes, place: &String| {
+        let (millis, is_up) = passes.get(place)?.range(..=at).next_back()?;
+        (*millis >= since).then_some(*is_up)
+    };
+    passes[0].keys().all(|place| {
+        let (theirs, ours) = (last(&passes[0], place), last(&passes[1], place));
+        theirs.is_some() && theirs == ours
+    })
+}
+
 /// What both scraped for themselves, of the target that stayed. The bounds follow from how the target counts: a step of
-/// the counter may fall between the two scrapes at either end, and at each restart what one second brings is lost.
-fn near_growth(prometheus: &Prometheus, server: &Client, place: &str, raw: &Raw) {
+/// the counter may fall between the two scrapes at either end, and at each restart what comes between two is lost.
+fn near_growth(prometheus: &Prometheus, server: &Client, place: &str, raw: &Raw, passes: &[Passes; 2]) {
+    let gap = passes.iter().map(|passes| longest_gap(passes, place)).fold(1.0, f64::max);
     // Growth a second, smallest step, restarts in 30 s.
     let table = [("requests_total", 7.3, 1.0, 0.0), ("restarting_total", 5.0, 5.0, 4.0), ("slow_total", 0.2, 1.0, 0.0)];
     for (metric, slope, step, restarts) in table {
@@ -231,8 +277,7 @@ fn near_growth(prometheus: &Prometheus, server: &Client, place: &str, raw: &Raw)
             assert_eq!(rows.len(), theirs.len(), "{metric}");
             for row in &rows {
                 let (labels, ours) = (labels_of(row, &names), row["rate"].as_f64().unwrap());
-                // A late scrape is a longer gap: two seconds for one.
-                let bound = (2.0 * step + 2.0 * slope * (restarts + 1.0)) / 30.0;
+                let bound = (2.0 * step + 2.0 * slope * gap * (restarts + 1.0)) / 30.0;
                 let theirs = theirs[&labels];
                 assert!(
                     (ours - theirs).abs() <= bound,
@@ -243,12 +288,18 @@ fn near_growth(prometheus: &Prometheus, server: &Client, place: &str, raw: &Raw)
     }
 }
 
-/// Which series are there at moments when the targets had changed nothing for a while.
-fn same_series(prometheus: &Prometheus, server: &Client, stays: &Target, gone: i64, raw: &Raw) {
-    let last = now_seconds() * 1000 - 3000;
-    let first = stays.started() + 6000;
-    let is_calm = |at: &i64| stays.is_calm(*at) && !(gone..gone + CALM).contains(at);
-    let moments: Vec<i64> = (first..last).step_by(500).filter(is_calm).collect();
+/// Which series are there at moments when both had seen what changed last.
+fn same_series(
+    prometheus: &Prometheus,
+    server: &Client,
+    raw: &Raw,
+    passes: &[Passes; 2],
+    changed_before: impl Fn(i64) -> i64,
+) {
+    let times: BTreeSet<i64> = passes.iter().flat_map(BTreeMap::values).flat_map(BTreeMap::keys).copied().collect();
+    let (first, last) = (*times.first().unwrap(), *times.last().unwrap() - 2000);
+    let is_seen = |at: &i64| have_seen(passes, changed_before(*at), *at);
+    let moments: Vec<i64> = (first..last).step_by(500).filter(is_seen).collect();
     assert!(moments.len() > 20, "{moments:?}");
     let metrics: BTreeSet<&String> = raw.keys().map(|labels| &labels["__name__"]).collect();
     let (mut ours, mut compared) = (BTreeMap::new(), 0);
@@ -276,7 +327,7 @@ fn same_series(prometheus: &Prometheus, server: &Client, stays: &Target, gone: i
         let ours = &ours[at];
         let keys = |all: &BTreeMap<Labels, f64>| all.keys().cloned().collect::<BTreeSet<_>>();
         let differ: Vec<_> = keys(ours).symmetric_difference(&keys(&theirs)).cloned().collect();
-        assert!(differ.is_empty(), "{} s after the start one alone has {differ:?}", (at - stays.started()) / 1000);
+        assert!(differ.is_empty(), "{} ms after the first scrape one alone has {differ:?}", at - first);
         for (labels, value) in theirs.iter().filter(|(labels, _)| steady.contains(&&*labels["__name__"])) {
             assert_eq!(ours[labels], *value, "{labels:?} at {at}");
         }
@@ -289,11 +340,11 @@ fn same_series(prometheus: &Prometheus, server: &Client, stays: &Target, gone: i
 
 /// What we say of the targets ourselves.
 fn told_of_targets(server: &Client, places: &[String]) {
-    let rows = server.sql("SELECT id, health, last_error FROM system.collectors ORDER BY id");
-    let health: BTreeMap<&str, &str> =
-        rows.iter().map(|row| (row["id"].as_str().unwrap(), row["health"].as_str().unwrap())).collect();
-    let id = |at: usize| format!("t/{}", places[at]);
-    assert_eq!((health[&*id(0)], health[&*id(1)]), ("healthy", "failing"), "{rows:?}");
+    let health = |at: usize| {
+        let rows = server.sql(&format!("SELECT health FROM system.collectors WHERE id = 't/{}'", places[at]));
+        rows[0]["health"].as_str().unwrap().to_owned()
+    };
+    until("one target is well and the other not", || (&*health(0), &*health(1)) == ("healthy", "failing"));
     let kinds = server.sql("SELECT metric, kind, help FROM system.metrics WHERE metric IN ('requests_total', 'latency_seconds_bucket', 'temperature_celsius') ORDER BY metric");
     let kinds: Vec<&str> = kinds.iter().map(|row| row["kind"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["counter", "counter", "gauge"]);
@@ -324,4 +375,35 @@ fn a_target_that_comes_back_is_seen_at_once() {
     assert_eq!(crate::support::number(&instant("up")), 1.0);
     eprintln!("seen again after {:?}", started.elapsed());
     again.stop();
+}
+
+/// The exporter that most machines have: all of its series are there, each with its name and labels.
+#[test]
+fn a_node_exporter_is_taken_whole() {
+    let folder = tempdir().unwrap();
+    let Some(exporter) = NodeExporter::start() else { return };
+    let server = scraping(folder.path(), std::slice::from_ref(&exporter.place));
+    until("the first scrape", || {
+        !server.sql("SELECT 1 FROM system.metrics WHERE metric = 'node_uname_info'").is_empty()
+    });
+    let text = exporter.text();
+    // What it tells from one second to the next may differ in its own Go runtime and in processes.
+    let is_steady = |line: &&str| line.starts_with("node_cpu_seconds_total") || line.starts_with("node_memory_Mem");
+    let names = |line: &str| line.rsplit_once(' ').unwrap().0.to_owned();
+    let told: BTreeSet<String> = text.lines().filter(is_steady).map(names).collect();
+    let rows = server.sql(
+        "SELECT series, kind FROM system.series WHERE metric = 'node_cpu_seconds_total' OR metric LIKE 'node_memory_Mem%'",
+    );
+    let ours = rows.iter().map(|row| {
+        let series = row["series"].as_str().unwrap();
+        let series = series.replace(&format!("instance=\"{}\",job=\"t\"", exporter.place), "");
+        series.replace(",,", ",").replace("{,", "{").replace(",}", "}").replace("{}", "")
+    });
+    assert_eq!(ours.collect::<BTreeSet<_>>(), told);
+    assert!(rows.iter().any(|row| row["kind"] == "counter") && rows.iter().any(|row| row["kind"] == "gauge"));
+    let scraped = server.sql("SELECT value FROM instant('scrape_samples_scraped', now())");
+    let lines = text.lines().filter(|line| !line.starts_with('#')).count() as f64;
+    assert!((crate::support::number(&scraped) - lines).abs() <= 0.05 * lines, "{scraped:?} of {lines}");
+    let rows = server.sql("SELECT health, refused, last_error FROM system.collectors");
+    assert_eq!((&rows[0]["health"], &rows[0]["refused"]), (&"healthy".into(), &0.into()), "{rows:?}");
 }

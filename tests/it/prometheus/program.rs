@@ -29,9 +29,7 @@ pub struct Prometheus {
 impl Prometheus {
     /// One that scrapes `targets` each second as the job `t`; `None` where it is not installed, which it must be in CI.
     pub fn start(folder: &Path, targets: &[String]) -> Option<Self> {
-        let is_there = Command::new("prometheus").arg("--version").output().is_ok_and(|ran| ran.status.success());
-        if !is_there && std::env::var_os("CI").is_none() {
-            eprintln!("skipped: there is no program `prometheus` (apt install prometheus)");
+        if !is_installed("prometheus") {
             return None;
         }
         let config = folder.join("prometheus.yml");
@@ -39,8 +37,7 @@ impl Prometheus {
             "global:\n  scrape_interval: 1s\n  scrape_timeout: 900ms\nscrape_configs:\n- job_name: t\n  static_configs:\n  - targets: {targets:?}\n"
         );
         std::fs::write(&config, text).unwrap();
-        // Free now, and nobody else asks for it in the next moment.
-        let place = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let place = free_place();
         let child = Command::new("prometheus")
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.tsdb.path={}", folder.join("prometheus").display()))
@@ -50,12 +47,7 @@ impl Prometheus {
             .stdout(Stdio::null())
             .spawn()
             .expect("prometheus starts");
-        let agent = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_global(Some(Duration::from_secs(60)))
-            .build()
-            .new_agent();
-        let prometheus = Prometheus { child, url: format!("http://{place}"), agent };
+        let prometheus = Prometheus { child, url: format!("http://{place}"), agent: agent() };
         until("prometheus is ready", || {
             let ready = prometheus.agent.get(format!("{}/-/ready", prometheus.url)).call();
             ready.is_ok_and(|answer| answer.status() == 200)
@@ -99,6 +91,72 @@ impl Prometheus {
 fn labels(series: &Value) -> Labels {
     let labels = series["metric"].as_object().unwrap();
     labels.iter().map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned())).collect()
+}
+
+/// Whether a program is there; it must be in CI.
+fn is_installed(program: &str) -> bool {
+    let is_there = Command::new(program).arg("--version").output().is_ok_and(|ran| ran.status.success());
+    if !is_there && std::env::var_os("CI").is_none() {
+        eprintln!("skipped: there is no program `{program}` (apt install {program})");
+        return false;
+    }
+    true
+}
+
+/// Free now, and nobody else asks for it in the next moment.
+fn free_place() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+fn agent() -> ureq::Agent {
+    let config =
+        ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(60)));
+    config.build().new_agent()
+}
+
+/// `prometheus-node-exporter`; it ends with this.
+pub struct NodeExporter {
+    child: Child,
+    pub place: String,
+}
+
+impl NodeExporter {
+    pub fn start() -> Option<Self> {
+        if !is_installed("prometheus-node-exporter") {
+            return None;
+        }
+        let place = free_place();
+        let child = Command::new("prometheus-node-exporter")
+            .arg(format!("--web.listen-address={place}"))
+            .args(["--log.level=error", "--collector.disable-defaults", "--collector.cpu", "--collector.meminfo"])
+            .args(["--collector.uname", "--collector.loadavg", "--collector.netdev", "--collector.stat"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the exporter starts");
+        let exporter = NodeExporter { child, place };
+        until("the exporter answers", || exporter.ask().is_some());
+        Some(exporter)
+    }
+
+    fn ask(&self) -> Option<String> {
+        let mut answer = agent().get(format!("http://{}/metrics", self.place)).call().ok()?;
+        answer.body_mut().read_to_string().ok()
+    }
+
+    /// What it tells now.
+    pub fn text(&self) -> String {
+        self.ask().expect("the exporter answers")
+    }
+}
+
+impl Drop for NodeExporter {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 impl Drop for Prometheus {

@@ -11,13 +11,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const FLICKER: u64 = 12;
 /// When one of its counters begins.
 const LATE: u64 = 17;
-/// Milliseconds after a change in which nobody need have seen it.
-pub const CALM: i64 = 4500;
 
 /// One that answers until it is told to stop.
 pub struct Target {
     place: String,
-    since: Instant,
     started: i64,
     is_over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -38,7 +35,7 @@ impl Target {
         let (since, is_over) = (Instant::now(), Arc::new(AtomicBool::new(false)));
         let over = is_over.clone();
         let thread = std::thread::spawn(move || serve(&listener, since, &over));
-        Target { place, since, started: now(), is_over, thread: Some(thread) }
+        Target { place, started: now(), is_over, thread: Some(thread) }
     }
 
     /// `host:port`.
@@ -46,20 +43,13 @@ impl Target {
         self.place.clone()
     }
 
-    pub fn age(&self) -> Duration {
-        self.since.elapsed()
-    }
-
-    /// When it began to live, in milliseconds since 1970.
-    pub fn started(&self) -> i64 {
-        self.started
-    }
-
-    /// Whether it had changed nothing for a while.
-    pub fn is_calm(&self, at: i64) -> bool {
-        let age = at - self.started;
-        let flicker = age % (FLICKER as i64 * 1000);
-        flicker >= CALM && !(LATE as i64 * 1000..LATE as i64 * 1000 + CALM).contains(&age)
+    /// When it changed last before a moment, both in milliseconds since 1970.
+    pub fn changed_before(&self, at: i64) -> i64 {
+        let flicker = FLICKER as i64 * 1000;
+        let changes = (0..).map(|change| change * flicker).take_while(|age| self.started + age <= at);
+        let late = Some(LATE as i64 * 1000).filter(|age| self.started + age <= at);
+        // The clock was asked a moment after the start.
+        self.started + changes.chain(late).max().unwrap_or(0) + 50
     }
 
     /// Ends it; when it was gone.
