@@ -262,7 +262,8 @@ fn a_store_of_this_format_opens_with_all_it_held() {
 #[test]
 fn a_store_of_this_format_has_what_its_test_is_for() {
     let files = |folder: &str| std::fs::read_dir(fixture().join(folder)).map_or(0, Iterator::count);
-    for folder in ["samples/2024-01", "samples/2024-02", "rollups", "staleness", "histograms", "checkpoints", "series"] {
+    for folder in ["samples/2024-01", "samples/2024-02", "rollups", "staleness", "histograms", "checkpoints", "series"]
+    {
         assert!(files(folder) > 0, "no file in {folder}");
     }
     let logs = std::fs::read_dir(fixture().join("wal")).unwrap();
