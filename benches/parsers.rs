@@ -89,8 +89,11 @@ fn hosts() -> Vec<Vec<(&'static str, String)>> {
     (0..HOSTS).map(one).collect()
 }
 
+/// Writes a value.
+type Write = fn(&mut Chance) -> String;
+
 /// Bodies of line protocol, `fields` of them on each line, and how many samples are in each.
-fn lines(fields: usize, write: impl Fn(&mut Chance) -> String) -> (Vec<Vec<u8>>, usize) {
+fn lines(fields: usize, write: Write) -> (Vec<Vec<u8>>, usize) {
     let (hosts, mut chance) = (hosts(), Chance(2));
     let body = |body: usize| {
         let line = |at: usize| {
@@ -235,7 +238,7 @@ fn main() {
     let intake = Nowhere::default();
     let bounds = TimeBounds { earliest: Timestamp::from_nanos(0), latest: Timestamp::from_nanos(i64::MAX) };
     let now = Timestamp::from_nanos(START as i64 * 1_000_000_000);
-    let cases: [(&str, usize, fn(&mut Chance) -> String); 4] = [
+    let cases: [(&str, usize, Write); 4] = [
         ("line protocol, 10 whole numbers a line", 10, |chance| format!("{}i", chance.next() % 100)),
         ("line protocol, 1 whole number a line", 1, |chance| format!("{}i", chance.next() % 100)),
         ("line protocol, 10 of 2 decimals a line", 10, |chance| chance.value(2).to_string()),
