@@ -384,7 +384,7 @@ fn a_killed_import_runs_again_without_doubling_and_more_than_memory_is_exported(
     assert!(before > 0 && before < HOSTS * SECONDS, "killed in the midst of it: {before}");
 
     let told = plimsoll(&data, &arguments).ending(0).stderr;
-    assert!(told.contains(&format!("{} repeat a series and time", before)), "{told}");
+    assert!(told.contains(&format!("{before} repeat a series and time")), "{told}");
     assert_eq!(count(&data), HOSTS * SECONDS);
     let total: u64 = (0..HOSTS * SECONDS).map(|n| n % 997).sum();
     assert_eq!(number(&sql(&data, "SELECT sum(v) FROM load")) as u64, total);
@@ -405,5 +405,5 @@ fn a_killed_import_runs_again_without_doubling_and_more_than_memory_is_exported(
         ParquetRecordBatchReaderBuilder::try_new(file).unwrap().metadata().file_metadata().num_rows() as u64
     };
     assert_eq!(days.iter().map(rows).sum::<u64>(), HOSTS * SECONDS);
-    assert!(days.len() >= 1 && !files(&out, "unfinished").iter().any(|path| path.exists()), "{days:?}");
+    assert!(!days.is_empty() && !files(&out, "unfinished").iter().any(|path| path.exists()), "{days:?}");
 }
