@@ -44,8 +44,8 @@ pub struct Store {
     pub(super) rules: Arc<Rules>,
     pub(super) synced: Mutex<u64>,
     crowded: AtomicBool,
-    /// Bytes of rows of derived tables in memory, as of the keeper's last look.
-    rows_bytes: AtomicUsize,
+    /// Bytes of rows of derived tables that no file holds yet.
+    pub(super) rows_bytes: AtomicUsize,
     _lock: DiskLock,
 }
 
@@ -140,7 +140,7 @@ impl Store {
         notes: Vec<String>,
         lock: DiskLock,
     ) -> Store {
-        let logged = catalog.registry().len();
+        let (logged, rows_bytes) = (catalog.registry().len(), view.rows_bytes());
         Store {
             writer: Mutex::new(Writer { written: wal.len(), wal, logged, closed: None }),
             view: RwLock::new(view),
@@ -152,7 +152,7 @@ impl Store {
             rules: Rules::new(spec.retention.clone(), catalog.registry().clone()),
             synced: Mutex::new(0),
             crowded: AtomicBool::new(false),
-            rows_bytes: AtomicUsize::new(0),
+            rows_bytes: AtomicUsize::new(rows_bytes),
             _lock: lock,
             world,
             dir,
@@ -230,6 +230,7 @@ impl Store {
     /// state) gives them again.
     pub fn add_rows(&self, rows: Rows) {
         if rows.batch.num_rows() > 0 {
+            self.rows_bytes.fetch_add(rows.batch.get_array_memory_size(), Ordering::Relaxed);
             self.view_mut().rows.entry(rows.table).or_default().push(rows.batch);
         }
     }
@@ -276,8 +277,7 @@ impl Store {
 
     /// Whether what is in memory is to be flushed: its samples, or the rows that the pipelines made of them.
     pub(super) fn is_full(&self) -> bool {
-        let rows = self.view().rows_bytes();
-        self.rows_bytes.store(rows, Ordering::Relaxed);
+        let rows = self.rows_bytes.load(Ordering::Relaxed);
         self.head_bytes() > self.head_full() || rows > self.spec.head_bytes
     }
 
@@ -332,7 +332,7 @@ impl Store {
             stats.samples_in_memory += head.samples() as u64;
             stats.head_bytes += head.bytes() as u64;
         }
-        stats.rows_bytes = view.rows_bytes() as u64;
+        stats.rows_bytes = self.rows_bytes.load(Ordering::Relaxed) as u64;
         stats.index_bytes = view.index_bytes() as u64;
         stats.series_bytes = self.registry().bytes() as u64;
         stats.wal_bytes = self.writer().wal.len();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::array::{
     ArrayRef, AsArray, MapBuilder, MapFieldNames, RecordBatch, StringBuilder, StringDictionaryBuilder, UInt32Array,
 };
-use arrow::compute::{cast, concat_batches, lexsort_to_indices, take_record_batch};
+use arrow::compute::{cast, concat_batches, interleave_record_batch, lexsort_to_indices, take_record_batch};
 use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef, TimeUnit, TimestampNanosecondType, UInt32Type};
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
@@ -29,21 +29,69 @@ use crate::catalog::{Registry, SegmentRecord};
 use crate::model::{Kind, Labels, SeriesDef, Table};
 use crate::world::Disk;
 
-/// The rows that count, sorted by the table's key: of a group that was written several times the last batch's rows,
-/// of rows with one key the last.
-pub(super) fn latest(table: Table, batches: &[RecordBatch]) -> Result<RecordBatch, StoreError> {
-    let schema = batches.first().map_or_else(|| table.schema(), RecordBatch::schema);
-    let all = concat_batches(&schema, batches)?;
+/// Rows a batch has that is made of rows that count.
+const CHUNK_ROWS: usize = 65_536;
+
+/// The rows that count, by their places in the batches they came in: eight bytes a row and no copy of it.
+pub(super) struct Latest {
+    schema: SchemaRef,
+    batches: Vec<RecordBatch>,
+    /// Batch and row, in the order of the table's key.
+    order: Vec<(u32, u32)>,
+}
+
+impl Latest {
+    /// Of a group that was written several times the last batch's rows, of rows with one key the last.
+    pub fn of(table: Table, batches: &[RecordBatch]) -> Result<Latest, StoreError> {
+        let schema = batches.first().map_or_else(|| table.schema(), RecordBatch::schema);
+        if table.group_columns() != table.key_columns() {
+            let batches = vec![latest_groups(table, &concat_batches(&schema, batches)?, batches)?];
+            let order = (0..batches[0].num_rows() as u32).map(|row| (0, row)).collect();
+            return Ok(Latest { schema, batches, order });
+        }
+        let keys = batches.iter().map(|batch| rows(batch, table.key_columns())).collect::<Result<Vec<_>, _>>()?;
+        let key = |&(batch, row): &(u32, u32)| keys[batch as usize].row(row as usize);
+        let all = batches.iter().enumerate();
+        let mut order: Vec<(u32, u32)> =
+            all.flat_map(|(at, batch)| (0..batch.num_rows() as u32).map(move |row| (at as u32, row))).collect();
+        // Stable: of one key the last comes last.
+        order.sort_by(|a, b| key(a).cmp(&key(b)));
+        // Of neighbours with one key the first goes.
+        order.reverse();
+        order.dedup_by(|earlier, later| key(earlier) == key(later));
+        order.reverse();
+        Ok(Latest { schema, batches: batches.to_vec(), order })
+    }
+
+    /// The rows, some at a time.
+    pub fn chunks(&self) -> impl Iterator<Item = Result<RecordBatch, ArrowError>> {
+        let batches: Vec<&RecordBatch> = self.batches.iter().collect();
+        self.order.chunks(CHUNK_ROWS).map(move |order| {
+            let places: Vec<(usize, usize)> =
+                order.iter().map(|&(batch, row)| (batch as usize, row as usize)).collect();
+            interleave_record_batch(&batches, &places)
+        })
+    }
+
+    /// All of them.
+    pub fn whole(&self) -> Result<RecordBatch, StoreError> {
+        let chunks = self.chunks().collect::<Result<Vec<_>, _>>()?;
+        Ok(concat_batches(&self.schema, &chunks)?)
+    }
+}
+
+/// The same of a table whose groups have several rows, over all rows in one batch.
+fn latest_groups(table: Table, all: &RecordBatch, batches: &[RecordBatch]) -> Result<RecordBatch, StoreError> {
     let write_of = |row: usize, starts: &[usize]| starts.partition_point(|&start| start <= row) - 1;
     let starts: Vec<usize> =
         batches.iter().scan(0, |next, batch| Some(std::mem::replace(next, *next + batch.num_rows()))).collect();
 
-    let groups = rows(&all, table.group_columns())?;
+    let groups = rows(all, table.group_columns())?;
     let mut last_write: HashMap<&[u8], usize> = HashMap::with_capacity(all.num_rows());
     for row in 0..all.num_rows() {
         last_write.insert(groups.row(row).data(), write_of(row, &starts));
     }
-    let keys = rows(&all, table.key_columns())?;
+    let keys = rows(all, table.key_columns())?;
     let mut last_row: HashMap<&[u8], u32> = HashMap::with_capacity(all.num_rows());
     for row in 0..all.num_rows() {
         if last_write.get(groups.row(row).data()) == Some(&write_of(row, &starts)) {
@@ -53,7 +101,7 @@ pub(super) fn latest(table: Table, batches: &[RecordBatch]) -> Result<RecordBatc
     let mut kept: Vec<(&[u8], u32)> = last_row.into_iter().collect();
     kept.sort_unstable();
     let kept = UInt32Array::from_iter_values(kept.into_iter().map(|(_, row)| row));
-    Ok(take_record_batch(&all, &kept)?)
+    Ok(take_record_batch(all, &kept)?)
 }
 
 fn rows(batch: &RecordBatch, columns: usize) -> Result<arrow::row::Rows, StoreError> {
@@ -62,17 +110,49 @@ fn rows(batch: &RecordBatch, columns: usize) -> Result<arrow::row::Rows, StoreEr
     Ok(RowConverter::new(fields)?.convert_columns(leading)?)
 }
 
-/// Writes a table's rows as one Parquet file. Times are kept in the coarsest unit that loses nothing.
-pub(super) fn write_rows(new: NewFile, batch: &RecordBatch) -> Result<SegmentStats, StoreError> {
-    let (first, last) = time_range(batch);
-    let batch = with_times_in(batch, coarsest_unit(batch))?;
-    let level = ZstdLevel::try_new(9)?;
+/// Writes rows as one Parquet file. Times are kept in the coarsest unit that loses nothing.
+pub(super) fn write_rows(new: NewFile, rows: &Latest) -> Result<SegmentStats, StoreError> {
+    write_chunks(new, &rows.schema, coarsest_unit(&rows.batches), rows.chunks())
+}
+
+/// The same of rows in one batch.
+pub(super) fn write_batch(new: NewFile, batch: &RecordBatch) -> Result<SegmentStats, StoreError> {
+    let unit = coarsest_unit(std::slice::from_ref(batch));
+    write_chunks(new, &batch.schema(), unit, std::iter::once(Ok(batch.clone())))
+}
+
+fn write_chunks(
+    new: NewFile,
+    schema: &SchemaRef,
+    unit: TimeUnit,
+    chunks: impl Iterator<Item = Result<RecordBatch, ArrowError>>,
+) -> Result<SegmentStats, StoreError> {
+    let schema = with_times_in(&RecordBatch::new_empty(schema.clone()), unit)?.schema();
+    let mut writer = ArrowWriter::try_new(FileSink::new(new.file), schema.clone(), Some(properties(&schema)?))?;
+    let (mut rows, mut range) = (0, None);
+    for chunk in chunks {
+        let chunk = chunk?;
+        rows += chunk.num_rows() as u64;
+        range = time_range(&chunk).into_iter().chain(range).reduce(|a: (i64, i64), b| (a.0.min(b.0), a.1.max(b.1)));
+        writer.write(&with_times_in(&chunk, unit)?)?;
+    }
+    let (first, last) = range.unwrap_or((0, 0));
+    writer.flush()?;
+    writer.sync().map_err(ParquetError::from)?;
+    let body = writer.inner_mut().end_body().map_err(ParquetError::from)?;
+    writer.append_key_value_metadata(new.label.entry((first, last), body));
+    writer.finish()?;
+    let written = writer.inner_mut().finish().map_err(ParquetError::from)?;
+    Ok(SegmentStats { rows, first, last, written })
+}
+
+fn properties(schema: &Schema) -> Result<WriterProperties, StoreError> {
     let mut properties = WriterProperties::builder()
         .set_created_by(concat!("plimsoll ", env!("CARGO_PKG_VERSION")).to_owned())
-        .set_compression(Compression::ZSTD(level))
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(9)?))
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_offset_index_disabled(true);
-    for field in batch.schema().fields() {
+    for field in schema.fields() {
         let path = ColumnPath::from(field.name().as_str());
         if field.data_type().is_integer() || matches!(field.data_type(), DataType::Timestamp(..)) {
             properties = properties
@@ -80,19 +160,12 @@ pub(super) fn write_rows(new: NewFile, batch: &RecordBatch) -> Result<SegmentSta
                 .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
         }
     }
-    let mut writer = ArrowWriter::try_new(FileSink::new(new.file), batch.schema(), Some(properties.build()))?;
-    writer.write(&batch)?;
-    writer.flush()?;
-    writer.sync().map_err(ParquetError::from)?;
-    let body = writer.inner_mut().end_body().map_err(ParquetError::from)?;
-    writer.append_key_value_metadata(new.label.entry((first, last), body));
-    writer.finish()?;
-    let written = writer.inner_mut().finish().map_err(ParquetError::from)?;
-    Ok(SegmentStats { rows: batch.num_rows() as u64, first, last, written })
+    Ok(properties.build())
 }
 
-fn coarsest_unit(batch: &RecordBatch) -> TimeUnit {
-    let times = batch.columns().iter().filter_map(|column| column.as_primitive_opt::<TimestampNanosecondType>());
+fn coarsest_unit(batches: &[RecordBatch]) -> TimeUnit {
+    let columns = batches.iter().flat_map(RecordBatch::columns);
+    let times = columns.filter_map(|column| column.as_primitive_opt::<TimestampNanosecondType>());
     let whole = |nanos: i64| times.clone().all(|column| column.values().iter().all(|time| time % nanos == 0));
     if whole(1_000_000) {
         TimeUnit::Millisecond
@@ -123,11 +196,10 @@ fn with_times_in(batch: &RecordBatch, unit: TimeUnit) -> Result<RecordBatch, Sto
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
 }
 
-fn time_range(batch: &RecordBatch) -> (i64, i64) {
+fn time_range(batch: &RecordBatch) -> Option<(i64, i64)> {
     use arrow::compute::kernels::aggregate::{max, min};
-    let times = batch.column_by_name("time").and_then(|column| column.as_primitive_opt::<TimestampNanosecondType>());
-    let range = times.and_then(|times| Some((min(times)?, max(times)?)));
-    range.unwrap_or((0, 0))
+    let times = batch.column_by_name("time")?.as_primitive_opt::<TimestampNanosecondType>()?;
+    Some((min(times)?, max(times)?))
 }
 
 /// Whether a table's file is there, as long as it was, and has the footer it was given.
@@ -265,8 +337,27 @@ mod tests {
     fn a_group_written_again_replaces_the_former_whole() {
         let batches =
             [pairs(20, &[(1, 2, 0.9)]), pairs(0, &[(1, 2, 0.9), (3, 4, 0.8)]), pairs(0, &[(5, 6, 0.7), (1, 3, 0.6)])];
-        let kept = latest(Table::Correlations, &batches).unwrap();
+        let kept = Latest::of(Table::Correlations, &batches).unwrap().whole().unwrap();
         let r: Vec<f64> = kept.column(4).as_primitive::<Float64Type>().values().to_vec();
         assert_eq!(r, [0.6, 0.7, 0.9]);
+    }
+
+    #[test]
+    fn of_one_key_the_last_row_counts() {
+        let found = |rows: &[(u32, i64, f64)]| {
+            let times = TimestampNanosecondArray::from_iter_values(rows.iter().map(|row| row.1));
+            let numbers = |of: fn(&(u32, i64, f64)) -> f64| -> ArrayRef {
+                Arc::new(Float64Array::from_iter_values(rows.iter().map(of)))
+            };
+            let series = UInt32Array::from_iter_values(rows.iter().map(|row| row.0));
+            let columns: Vec<ArrayRef> =
+                vec![Arc::new(series), Arc::new(times.with_timezone("UTC")), numbers(|row| row.2), numbers(|_| 0.0)];
+            RecordBatch::try_new(Table::Compressed.schema(), columns).unwrap()
+        };
+        let batches = [found(&[(2, 5, 1.0), (1, 9, 2.0), (1, 9, 3.0)]), found(&[(1, 1, 4.0), (2, 5, 5.0)])];
+        let kept = Latest::of(Table::Compressed, &batches).unwrap().whole().unwrap();
+        let values: Vec<f64> = kept.column(2).as_primitive::<Float64Type>().values().to_vec();
+        assert_eq!(values, [4.0, 3.0, 5.0]);
+        assert_eq!(Latest::of(Table::Compressed, &[]).unwrap().whole().unwrap().num_rows(), 0);
     }
 }

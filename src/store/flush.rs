@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 use arrow::array::RecordBatch;
 
 use super::core::unpoisoned;
-use super::derived::{latest, series_rows, write_rows};
+use super::derived::{Latest, series_rows, write_batch, write_rows};
 use super::error::{DiskContext, told_with_causes};
 use super::file::Written;
 use super::head::Head;
@@ -124,8 +125,9 @@ impl Store {
         let series = self.registry().len();
         added.extend(self.write_series(series, flush)?);
         for (&table, batches) in &cut.rows {
-            let batch = latest(table, batches)?;
-            added.push(self.write_table(TableName::Derived(table), &batch, flush)?);
+            let (rows, name) = (Latest::of(table, batches)?, TableName::Derived(table));
+            let written = self.write_file(name, name.name(), &Origin::flush(flush), |file| write_rows(file, &rows))?;
+            added.push(written);
         }
         let checkpoint = cut.state.map(|state| self.write_checkpoint(cut.next_wal, &state)).transpose()?;
         self.catalog.commit(&Commit {
@@ -152,7 +154,9 @@ impl Store {
         view.segments = Arc::new(view.segments.iter().cloned().chain(opened).collect());
         view.files = Arc::new(view.files.iter().cloned().chain(files).collect());
         view.frozen.remove(0);
-        view.frozen_rows.clear();
+        let written = std::mem::take(&mut view.frozen_rows).into_values().flatten();
+        let bytes: usize = written.map(|batch| batch.get_array_memory_size()).sum();
+        self.rows_bytes.fetch_sub(bytes, Ordering::Relaxed);
         Ok(())
     }
 
@@ -218,16 +222,8 @@ impl Store {
             return Ok(None);
         }
         let batch = series_rows(self.registry(), from..to)?;
-        self.write_table(TableName::Series, &batch, flush).map(Some)
-    }
-
-    pub(super) fn write_table(
-        &self,
-        table: TableName,
-        batch: &RecordBatch,
-        flush: u64,
-    ) -> Result<SegmentRecord, StoreError> {
-        self.write_file(table, table.name(), &Origin::flush(flush), |file| write_rows(file, batch))
+        let table = TableName::Series;
+        self.write_file(table, table.name(), &Origin::flush(flush), |file| write_batch(file, &batch)).map(Some)
     }
 
     /// Writes a new file and makes it and its name durable. One that cannot be finished is removed.

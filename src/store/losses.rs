@@ -147,8 +147,8 @@ impl Store {
         }
         let rows = series_rows(self.registry(), 0..self.registry().committed())?;
         let table = TableName::Series;
-        let added =
-            self.write_file(table, table.name(), &Origin::merge(&all), |file| super::derived::write_rows(file, &rows))?;
+        let added = self
+            .write_file(table, table.name(), &Origin::merge(&all), |file| super::derived::write_batch(file, &rows))?;
         let remove: Vec<u64> = all.iter().map(|record| record.number).collect();
         self.catalog.commit(&Commit { add: vec![added.clone()], remove: remove.clone(), ..Commit::default() })?;
         self.hide(&remove, None, Some(added));

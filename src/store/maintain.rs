@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::compaction::{Appetite, choose, run};
 use super::core::{View, unpoisoned};
-use super::derived::{latest, read_rows, sorted, write_rows};
+use super::derived::{Latest, read_rows, sorted, write_batch};
 use super::error::DiskContext;
 use super::flush::Origin;
 use super::retention::{Fate, Kept, Stretch, Tier, fate};
@@ -146,12 +146,12 @@ impl Store {
             )?);
         }
         let merged = match table {
-            TableName::Derived(table) => self.kept().filter(table, latest(table, &batches)?)?,
+            TableName::Derived(table) => self.kept().filter(table, Latest::of(table, &batches)?.whole()?)?,
             TableName::Samples | TableName::Series => {
                 sorted(&arrow::compute::concat_batches(&batches[0].schema(), &batches)?, 1)?
             }
         };
-        self.write_file(table, table.name(), &Origin::merge(inputs), |file| write_rows(file, &merged))
+        self.write_file(table, table.name(), &Origin::merge(inputs), |file| write_batch(file, &merged))
     }
 
     fn schema_of(&self, table: TableName, record: &SegmentRecord) -> Result<arrow::datatypes::SchemaRef, StoreError> {

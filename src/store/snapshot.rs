@@ -8,7 +8,7 @@ use arrow::compute::concat_batches;
 
 use super::StoreError;
 use super::core::{View, unpoisoned};
-use super::derived::{latest, read_rows};
+use super::derived::{Latest, read_rows};
 use super::head::{Counts, Head};
 use super::losses::Suspects;
 use super::points::{Points, merge};
@@ -127,7 +127,7 @@ impl Snapshot {
         }
         let in_memory = [&self.view.frozen_rows, &self.view.rows].into_iter().filter_map(|rows| rows.get(&table));
         batches.extend(in_memory.flatten().cloned());
-        self.kept.filter(table, latest(table, &batches)?)
+        self.kept.filter(table, Latest::of(table, &batches)?.whole()?)
     }
 }
 
