@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 use super::global::{Color, Global, WrongUsage};
 use super::print::Printer;
-use super::{analyse, backup, check, demo, export, import, report, serve, source, stats, verify};
+use super::{analyse, backup, check, demo, export, import, report, serve, sql, stats, verify};
 use crate::config::ConfigFaults;
 
 const FAILED: u8 = 1;
@@ -32,7 +32,7 @@ enum Command {
     /// Write metrics or the rows of a query to files
     Export(export::ExportArgs),
     /// Answer one statement, a file of them, or those typed
-    Sql(source::SqlArgs),
+    Sql(sql::SqlArgs),
     /// Run a report of `queries/`; without a name, list them
     Report(report::ReportArgs),
     /// Forecast a metric, with intervals
@@ -87,7 +87,7 @@ fn command(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Serve(args) => serve::serve(global, args)?,
         Command::Import(args) => import::import(global, args)?,
         Command::Export(args) => export::export(global, args)?,
-        Command::Sql(args) => source::sql(global, args, &mut printer)?,
+        Command::Sql(args) => sql::sql(global, args, &mut printer)?,
         Command::Report(args) => report::report(global, args, &mut printer)?,
         Command::Forecast(args) => analyse::forecast(global, args, &mut printer)?,
         Command::Anomalies(args) => analyse::anomalies(global, args, &mut printer)?,

@@ -18,6 +18,7 @@ mod repl;
 mod report;
 mod serve;
 mod source;
+mod sql;
 mod stats;
 mod verify;
 

@@ -15,7 +15,8 @@ use clap::Args;
 
 use super::global::{Global, WrongUsage};
 use super::print::Printer;
-use super::source::{Source, statements};
+use super::source::Source;
+use super::sql::statements;
 
 /// The reports that come with the program, by name.
 pub(super) const REPORTS: [(&str, &str); 4] = [

@@ -528,8 +528,8 @@ mod tests {
                 "p.toml:3: source `a`: cert_file: write cert",
             ),
             (
-                "from.http = { url = \"http://a\", bearer = \"x\", bearer_file = \"y\" }",
-                "p.toml:3: source `a`: bearer: write one of basic_auth, bearer and bearer_file",
+                "from.http = { url = \"http://a\", bearer_token = \"x\", bearer_token_file = \"y\" }",
+                "p.toml:3: source `a`: bearer_token: write one of basic_auth, bearer_token and bearer_token_file",
             ),
             ("from.json = { }", "p.toml:3: missing field `url`"),
             (

@@ -3,7 +3,7 @@
 //! No shell is between. A command that is not done within the timeout is ended with all it started: it runs in a process
 //! group of its own, which is killed when the pass is dropped.
 
-mod nagios;
+pub(super) mod nagios;
 mod run;
 
 use std::collections::BTreeMap;

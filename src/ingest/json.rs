@@ -40,10 +40,10 @@ pub struct JsonSpec {
     #[serde(default)]
     pub basic_auth: Option<BasicAuth>,
     #[serde(default)]
-    pub bearer: Option<String>,
+    pub bearer_token: Option<String>,
     /// A file with the token, read at each pass.
     #[serde(default)]
-    pub bearer_file: Option<PathBuf>,
+    pub bearer_token_file: Option<PathBuf>,
     #[serde(default)]
     pub tls: TlsSpec,
     /// Largest answer, after decompression.
@@ -217,7 +217,7 @@ impl JsonSpec {
     }
 
     fn credentials(&self) -> Result<Credentials, (&'static str, String)> {
-        Credentials::written(self.basic_auth.as_ref(), self.bearer.as_deref(), self.bearer_file.as_deref())
+        Credentials::written(self.basic_auth.as_ref(), self.bearer_token.as_deref(), self.bearer_token_file.as_deref())
     }
 }
 

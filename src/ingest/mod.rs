@@ -1,5 +1,7 @@
 //! Sources: protocols, file formats and collectors, one file each. All end in a [`Gather`].
 
+#[doc(hidden)]
+pub mod answers;
 mod collectd;
 mod csv;
 mod csv_records;
@@ -50,7 +52,7 @@ pub use probe::{Expression, HttpSource, HttpSpec, StatusRange};
 pub use prometheus_text::read_prometheus;
 pub use redis::{RedisSource, RedisSpec};
 pub use remote_write::{RemoteWrite, Written};
-pub use scrape::{Action, BasicAuth, PrometheusSpec, RelabelSpec, Scheme};
+pub use scrape::{Action, PrometheusSpec, RelabelSpec, Scheme};
 pub use source::{
     CollectorStats, Collectors, From, Health, Living, Planned, Priority, Readings, Source, SourceError, SourceSpec,
     WrittenSource,

@@ -18,7 +18,8 @@ pub(super) const READ_MAX: Duration = Duration::from_secs(60);
 /// The whole body. Compressed ones stay so: [`plain`] undoes it, off the async threads.
 pub(super) async fn whole(body: Body, limit: usize) -> Result<Bytes, ApiError> {
     if body.size_hint().lower() > limit as u64 {
-        discard(body).await;
+        // Who sends too slowly sees a broken pipe.
+        let _ = tokio::time::timeout(READ_MAX, discard(body)).await;
         return Err(too_large(limit));
     }
     let read = tokio::time::timeout(READ_MAX, to_bytes(body, limit));

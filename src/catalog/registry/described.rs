@@ -4,11 +4,19 @@ use std::collections::BTreeSet;
 
 use hashbrown::HashMap;
 
-use super::series::About;
 use super::texts::Text;
 
 /// Metrics described; those of more are told by their series alone.
 const METRICS_MAX: usize = 65_536;
+
+/// What is known of a series besides metric and labels.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct About {
+    pub kind: u8,
+    pub measurement_len: u16,
+    pub unit: Text,
+    pub help: Text,
+}
 
 /// What is said of metrics, and of which since the last commit.
 #[derive(Default)]

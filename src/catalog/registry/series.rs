@@ -13,20 +13,11 @@ use std::hash::BuildHasher;
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
-use super::described::DescribedMetrics;
+use super::described::{About, DescribedMetrics};
 use super::labels::{LabelStats, Labels};
 use super::metrics::{MetricStats, Metrics};
-use super::texts::{Numbered, Text, Texts, table_bytes};
+use super::texts::{Numbered, Texts, table_bytes};
 use crate::model::{self, Description, Kind, SeriesDef, SeriesId};
-
-/// What is known of a series besides metric and labels.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct About {
-    pub kind: u8,
-    pub measurement_len: u16,
-    pub unit: Text,
-    pub help: Text,
-}
 
 /// All series, with all that they are made of.
 #[derive(Default)]

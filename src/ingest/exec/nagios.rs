@@ -9,7 +9,7 @@ use crate::ingest::json::{start, told};
 use crate::ingest::{About, Readings, SourceError};
 
 /// Reads the output of a plugin: `nagios_state{check}` 0 to 3, `nagios_value{check,perfdata,unit}`.
-pub(super) fn read(out: &[u8], code: Option<i32>, check: &str) -> Result<Readings, SourceError> {
+pub(in crate::ingest) fn read(out: &[u8], code: Option<i32>, check: &str) -> Result<Readings, SourceError> {
     let text = String::from_utf8_lossy(out);
     if text.trim().is_empty() && code != Some(0) {
         return Err(SourceError::new("it printed nothing: run it by hand".to_owned()));

@@ -30,7 +30,7 @@ pub enum Credentials {
 }
 
 impl Credentials {
-    /// Of the keys `basic_auth`, `bearer` and `bearer_file`, of which one may be written.
+    /// Of the keys `basic_auth`, `bearer_token` and `bearer_token_file`, of which one may be written.
     ///
     /// # Errors
     /// The key, and what to write.
@@ -41,12 +41,15 @@ impl Credentials {
     ) -> Result<Credentials, (&'static str, String)> {
         match (basic, bearer, file) {
             (None, None, None) => Ok(Credentials::None),
+            (Some(BasicAuth { password, password_file: Some(_), .. }), None, None) if !password.is_empty() => {
+                Err(("basic_auth", "write either password or password_file".to_owned()))
+            }
             (Some(basic), None, None) => Ok(Credentials::Basic(basic.clone())),
             (None, Some(token), None) => Ok(Credentials::Bearer(token.to_owned())),
             (None, None, Some(file)) => Ok(Credentials::BearerFile(file.to_owned())),
             _ => {
-                let key = if bearer.is_some() { "bearer" } else { "bearer_file" };
-                Err((key, "write one of basic_auth, bearer and bearer_file".to_owned()))
+                let key = if bearer.is_some() { "bearer_token" } else { "bearer_token_file" };
+                Err((key, "write one of basic_auth, bearer_token and bearer_token_file".to_owned()))
             }
         }
     }
@@ -63,7 +66,7 @@ impl Credentials {
             }
             Credentials::Basic(BasicAuth { username, password, .. }) => basic(username, password),
             Credentials::Bearer(token) => format!("Bearer {token}"),
-            Credentials::BearerFile(file) => format!("Bearer {}", secret("bearer_file", file, world)?),
+            Credentials::BearerFile(file) => format!("Bearer {}", secret("bearer_token_file", file, world)?),
         };
         Ok(Some(("authorization".to_owned(), value)))
     }

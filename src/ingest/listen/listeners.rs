@@ -4,19 +4,18 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 
-use super::ListenSpec;
 use super::feed::Feed;
 use super::meters::{ListenerStats, Meters};
 use super::patient::Patient;
-use super::receive::{QUEUE, Queue, Sockets, receive};
+use super::queue::{QUEUE, Queue};
+use super::receive::{Sockets, receive};
+use super::spec::{ListenSpec, Taken};
 use super::worker::Worker;
 use crate::flow::Sources;
-use crate::model::Retention;
 use crate::world::World;
 
 /// Why a listener does not listen.
@@ -26,15 +25,6 @@ pub struct ListenError {
     pub listener: &'static str,
     pub address: String,
     source: std::io::Error,
-}
-
-/// What is taken of what comes.
-#[derive(Debug, Clone)]
-pub struct Taken {
-    /// How far ahead of the clock a sample may be.
-    pub future: Duration,
-    /// How far behind it: as long as it would be kept.
-    pub retention: Arc<Retention>,
 }
 
 /// Listeners that run. They stop at [`Listeners::stop`], or when this is dropped.

@@ -11,6 +11,7 @@ mod feed;
 mod listeners;
 mod meters;
 mod patient;
+mod queue;
 mod receive;
 mod spec;
 mod tcp;
@@ -20,6 +21,6 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-pub use listeners::{ListenError, Listeners, Taken};
+pub use listeners::{ListenError, Listeners};
 pub use meters::{ListenerStats, TransportStats};
-pub use spec::ListenSpec;
+pub use spec::{ListenSpec, Taken};

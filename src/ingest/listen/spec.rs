@@ -1,9 +1,12 @@
 //! What is listened to, as it is written in the settings: `[listen]`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use serde::Deserialize;
+
+use crate::model::Retention;
 
 /// `[listen]`. Nothing listens unless it has an address here or on the command line.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -56,4 +59,13 @@ impl ListenSpec {
         ];
         checks.into_iter().filter(|(ok, ..)| !ok).map(|(_, key, remedy)| (key, remedy)).collect()
     }
+}
+
+/// What is taken of what comes.
+#[derive(Debug, Clone)]
+pub struct Taken {
+    /// How far ahead of the clock a sample may be.
+    pub future: Duration,
+    /// How far behind it: as long as it would be kept.
+    pub retention: Arc<Retention>,
 }

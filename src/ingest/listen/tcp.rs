@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::meters::{Transport, TransportMeters};
-use super::receive::{Chunk, Queue};
+use super::queue::{Chunk, Queue};
 use crate::ingest::Faults;
 
 /// Bytes of one read.

@@ -4,7 +4,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::watch;
 
 use super::meters::{Transport, TransportMeters};
-use super::receive::{Chunk, Queue};
+use super::queue::{Chunk, Queue};
 
 /// Bytes a chunk holds before it must go.
 const CHUNK_BYTES: usize = 32 << 10;

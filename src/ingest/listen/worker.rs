@@ -7,10 +7,10 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::feed::{Feed, Now};
-use super::listeners::Taken;
 use super::meters::{Meters, TransportMeters};
 use super::patient::Patient;
-use super::receive::Chunk;
+use super::queue::Chunk;
+use super::spec::Taken;
 use crate::flow::Refusal;
 use crate::ingest::{Gather, Known, TimeBounds};
 use crate::world::Clock;

@@ -10,7 +10,7 @@ mod server;
 mod spec;
 mod statements;
 mod tables;
-mod text;
+pub(super) mod text;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -5,7 +5,7 @@ const LETTERS: usize = 160;
 
 /// A statement with `?` for each text and number in it, one blank between words, and no comments, cut to [`LETTERS`].
 /// Parameters (`$1`) and names that hold digits stay.
-pub(super) fn shorten(statement: &str) -> String {
+pub(in crate::ingest) fn shorten(statement: &str) -> String {
     let mut short = String::new();
     let mut rest = statement;
     while let Some(letter) = rest.chars().next() {

@@ -71,14 +71,14 @@ const STATES: &[(&str, &str, &str)] = &[
 ];
 
 /// One answer, by key.
-pub(super) struct Info<'t> {
+pub(in crate::ingest) struct Info<'t> {
     lines: HashMap<&'t str, &'t str>,
     /// In the order they came, for lines that are a series each.
     ordered: Vec<(&'t str, &'t str)>,
 }
 
 impl<'t> Info<'t> {
-    pub(super) fn parse(text: &'t str) -> Self {
+    pub(in crate::ingest) fn parse(text: &'t str) -> Self {
         let line = |line: &'t str| line.trim_end().split_once(':').filter(|(key, _)| !key.starts_with('#'));
         let ordered: Vec<(&str, &str)> = text.lines().filter_map(line).collect();
         Info { lines: ordered.iter().copied().collect(), ordered }
@@ -97,7 +97,7 @@ impl<'t> Info<'t> {
         self.text("maxmemory_policy").is_some_and(|policy| policy.ends_with("-lfu"))
     }
 
-    pub(super) fn put(&self, readings: &mut Readings) {
+    pub(in crate::ingest) fn put(&self, readings: &mut Readings) {
         for &(key, metric, help) in NUMBERS {
             if let Some(value) = self.number(key).filter(|value| key != "rdb_last_bgsave_time_sec" || *value >= 0.0) {
                 readings.put(metric, &[], about(metric, help), value);

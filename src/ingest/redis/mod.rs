@@ -1,9 +1,9 @@
 //! Redis as a source: `INFO`, the slow log, a sample of the keys, hot keys, and the hit rate by prefix.
 
 mod connect;
-mod info;
+pub(super) mod info;
 mod keys;
-mod monitor;
+pub(super) mod monitor;
 mod slowlog;
 mod spec;
 

@@ -27,6 +27,8 @@ use crate::world::World;
 const COMMANDS: usize = 50_000;
 /// Different keys followed in a pass.
 const KEYS: usize = 5_000;
+/// Reads in a pass that wait for being decided; further ones are not counted.
+const OPEN: usize = 200_000;
 /// Bytes kept of a line: the command and its first keys, not the values.
 const LINE: usize = 4096;
 
@@ -122,6 +124,23 @@ impl Monitor {
             }
         }
     }
+}
+
+/// What lines of MONITOR tell, `there` being the only key that is there in the end.
+pub(in crate::ingest) fn inferred(lines: &[u8], there: &[u8]) -> Readings {
+    let mut heard = Heard::default();
+    for line in lines.split(|byte| *byte == b'\n') {
+        if let Some(command) = Command::parse(line) {
+            heard.take(&command);
+        }
+    }
+    for key in heard.undecided() {
+        heard.decide(&key, key == there);
+    }
+    let (mut monitor, mut readings) = (Monitor::default(), Readings::default());
+    monitor.add(&heard, 8);
+    monitor.put(&mut readings, "0");
+    readings
 }
 
 /// Takes commands until it is dropped, or there are enough of them.
@@ -246,6 +265,8 @@ fn unquoted(text: &[u8]) -> Option<(Vec<u8>, usize)> {
 #[derive(Debug, Default)]
 struct Heard {
     keys: HashMap<Vec<u8>, Seen>,
+    /// Reads that have come to wait, decided since or not.
+    waited: usize,
 }
 
 #[derive(Debug, Default)]
@@ -287,10 +308,15 @@ impl Heard {
     }
 
     fn read(&mut self, key: &[u8], client: &[u8]) {
+        let has_room = self.waited < OPEN;
         let Some(seen) = self.of(key) else { return };
         match seen.is_there {
             Some(is_there) => seen.count(1, is_there),
-            None => seen.open.push(client.to_vec()),
+            None if has_room => {
+                seen.open.push(client.to_vec());
+                self.waited += 1;
+            }
+            None => {}
         }
     }
 

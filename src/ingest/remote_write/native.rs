@@ -13,8 +13,7 @@
 //! most base^i, base being 2^(2^-schema). With schema -53 the upper bounds are `custom_values`.
 
 use super::Names;
-use super::reader::STALE;
-use super::wire::{Broken, Message, Value, each_double, each_varint, unzigzag};
+use super::wire::{Broken, Message, STALE, Value, each_double, each_varint, unzigzag};
 use crate::flow::Refusal;
 use crate::ingest::distribution::{Distribution, Exponential};
 use crate::ingest::gather::{About, Gather};

@@ -6,7 +6,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use super::native::Native;
-use super::wire::{Broken, Message};
+use super::wire::{Broken, Message, STALE};
 use super::{Names, Written};
 use crate::flow::Refusal;
 use crate::ingest::gather::{About, Gather};
@@ -15,8 +15,6 @@ use crate::model::{SeriesId, Timestamp};
 
 /// Series read before others may add theirs: some ten microseconds.
 const STRETCH: u64 = 256;
-/// The NaN by which Prometheus says that a series ended.
-pub(super) const STALE: u64 = 0x7FF0_0000_0000_0002;
 
 /// Why a series was not read to its end.
 pub(super) enum Stop {

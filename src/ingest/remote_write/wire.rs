@@ -10,6 +10,9 @@
 //! Own and not `prost`'s, whose messages own their texts: a request of two thousand series has sixteen thousand of them,
 //! and all but a few were seen before.
 
+/// The NaN by which Prometheus says that a series ended.
+pub(super) const STALE: u64 = 0x7FF0_0000_0000_0002;
+
 /// The bytes are cut off, or are no protobuf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Broken;

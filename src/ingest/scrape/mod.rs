@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! spec      as written → targets        relabel: __address__, __scheme__, __metrics_path__, job, instance
+//! plan      targets → sources
 //! scraper   asks a target               http
 //! pass      body → readings             labels joined, metric_relabel, limits, what is missing ends
 //! ```
 
 mod labels;
 mod pass;
+mod plan;
 mod relabel;
 mod scraper;
 mod seen;
@@ -15,4 +17,4 @@ mod spec;
 mod target;
 
 pub use relabel::{Action, RelabelSpec};
-pub use spec::{BasicAuth, PrometheusSpec, Scheme};
+pub use spec::{PrometheusSpec, Scheme};

@@ -1,6 +1,6 @@
-//! `from.prometheus` as it is written, and the sources it makes: one a target.
+//! `from.prometheus` as it is written, and the targets it names.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use bytesize::ByteSize;
@@ -9,10 +9,8 @@ use serde::Deserialize;
 use super::labels::is_label_name;
 use super::pass::Reading;
 use super::relabel::{RelabelSpec, rules};
-use super::scraper::Scraper;
 use super::target::Target;
-use crate::ingest::source::{Planned, SourceSpec};
-use crate::world::World;
+use crate::ingest::http_client::{BasicAuth, Credentials, TlsSpec};
 
 /// Prometheus targets: `from.prometheus = { targets = ["localhost:9100"] }`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -45,27 +43,7 @@ pub struct PrometheusSpec {
     pub body_limit: ByteSize,
     /// Samples of a scrape after `metric_relabel`; more fail the scrape.
     pub sample_limit: usize,
-    /// Certificates that are trusted besides those of this machine, a PEM file.
-    pub ca_file: Option<PathBuf>,
-    /// Our own certificate and its key, PEM files.
-    pub cert_file: Option<PathBuf>,
-    pub key_file: Option<PathBuf>,
-    /// The name in the target's certificate, where it is not that of its address.
-    pub server_name: Option<String>,
-    /// Takes any certificate.
-    pub insecure_skip_verify: bool,
-}
-
-/// A user and how they prove to be it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BasicAuth {
-    pub username: String,
-    #[serde(default)]
-    pub password: Option<String>,
-    /// Read anew for each scrape.
-    #[serde(default)]
-    pub password_file: Option<PathBuf>,
+    pub tls: TlsSpec,
 }
 
 /// How targets are spoken to.
@@ -104,11 +82,7 @@ impl Default for PrometheusSpec {
             headers: BTreeMap::new(),
             body_limit: ByteSize::mib(64),
             sample_limit: 1_000_000,
-            ca_file: None,
-            cert_file: None,
-            key_file: None,
-            server_name: None,
-            insecure_skip_verify: false,
+            tls: TlsSpec::default(),
         }
     }
 }
@@ -131,14 +105,8 @@ impl PrometheusSpec {
         if let Some(name) = self.labels.keys().find(|name| !is_label_name(name)) {
             return Err(("labels", format!("`{name}` is no name of a label: write letters, digits and `_`")));
         }
-        let proofs = [self.bearer_token.is_some(), self.bearer_token_file.is_some(), self.basic_auth.is_some()];
-        let told = "write one of bearer_token, bearer_token_file and basic_auth";
-        check(proofs.iter().filter(|&&is_there| is_there).count() < 2, "basic_auth", told)?;
-        let passwords = self.basic_auth.as_ref().map(|auth| (&auth.password, &auth.password_file));
-        let told = "write either password or password_file";
-        check(!matches!(passwords, Some((Some(_), Some(_)))), "basic_auth", told)?;
-        let told = "write cert_file and key_file together";
-        check(self.cert_file.is_some() == self.key_file.is_some(), "cert_file", told)?;
+        self.credentials()?;
+        self.tls.fault().map_or(Ok(()), Err)?;
         rules(&self.metric_relabel).map_err(fault("metric_relabel"))?;
         let relabel = rules(&self.relabel).map_err(fault("relabel"))?;
         for target in &self.targets {
@@ -147,8 +115,17 @@ impl PrometheusSpec {
         Ok(())
     }
 
+    /// Who asks.
+    ///
+    /// # Errors
+    /// The key, and what to write.
+    pub(super) fn credentials(&self) -> Result<Credentials, Told> {
+        let (token, file) = (self.bearer_token.as_deref(), self.bearer_token_file.as_deref());
+        Credentials::written(self.basic_auth.as_ref(), token, file)
+    }
+
     /// The targets that the rules leave, each once.
-    fn targets(&self, job: &str) -> Vec<Target> {
+    pub(super) fn targets(&self, job: &str) -> Vec<Target> {
         let rules = rules(&self.relabel).unwrap_or_default();
         let mut targets: Vec<Target> = Vec::new();
         for written in &self.targets {
@@ -163,29 +140,12 @@ impl PrometheusSpec {
     }
 
     /// Labels of a source are those of its targets: rules and text may take them away again.
-    fn with_labels(&self, labels: &[(String, String)]) -> PrometheusSpec {
+    pub(super) fn with_labels(&self, labels: &[(String, String)]) -> PrometheusSpec {
         let mut joined = self.clone();
         for (name, value) in labels {
             joined.labels.entry(name.clone()).or_insert_with(|| value.clone());
         }
         joined
-    }
-
-    /// A source for each target: `ID` for one that is written, `ID/host:port` for several.
-    pub fn plan(&self, spec: &SourceSpec, world: &World) -> Vec<Planned> {
-        let joined = self.with_labels(&spec.labels);
-        let mut taken = BTreeSet::new();
-        let planned = |target: Target| {
-            let mut planned = SourceSpec { labels: Vec::new(), ..spec.clone() };
-            if self.targets.len() > 1 {
-                let place = place(&target, &mut taken);
-                planned.id = format!("{}/{place}", spec.id);
-                planned.name = format!("{} {place}", spec.name);
-            }
-            let scraper = Scraper::new(&joined, target, planned.timeout, world);
-            Planned { spec: planned, source: Box::new(scraper) }
-        };
-        joined.targets(&spec.id).into_iter().map(planned).collect()
     }
 
     /// How the text of a target with these labels is read.
@@ -200,40 +160,9 @@ impl PrometheusSpec {
     }
 }
 
-/// What a target is called: `host:port`, where that is taken with its path, where that is with a number.
-fn place(target: &Target, taken: &mut BTreeSet<String>) -> String {
-    let long = format!("{}{}", target.address, &target.url[url::Position::BeforePath..]);
-    let numbered = (2..).map(|number| format!("{long}#{number}"));
-    let mut names = [target.address.clone(), long.clone()].into_iter().chain(numbered);
-    let name = names.find(|name| !taken.contains(name)).unwrap_or(long.clone());
-    taken.insert(name.clone());
-    name
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ingest::WrittenSource;
-
-    fn planned(written: &str) -> Vec<(String, SourceSpec)> {
-        let source: WrittenSource = toml::from_str(written).unwrap_or_else(|error| panic!("{written}: {error}"));
-        assert_eq!(source.faults(), []);
-        source.plan(&World::real()).into_iter().map(|planned| (planned.spec.id.clone(), planned.spec)).collect()
-    }
-
-    #[test]
-    fn each_target_is_a_source() {
-        let ids = |targets: &str| -> Vec<String> {
-            let written = format!("id = 'n'\nfrom.prometheus = {{ targets = {targets} }}");
-            planned(&written).into_iter().map(|(id, _)| id).collect()
-        };
-        assert_eq!(ids("['h:1']"), ["n"]);
-        assert_eq!(ids("['h:1', 'i:1', 'h:1']"), ["n/h:1", "n/i:1"]);
-        assert_eq!(ids("['h:1', 'http://h:1/b', 'h']"), ["n/h:1", "n/h:1/b", "n/h:80"]);
-        let spec = &planned("id = 'n'\nlabels = { env = 'p' }\nfrom.prometheus = { targets = ['h:1'] }")[0].1;
-        assert_eq!((spec.kind, spec.interval.as_secs(), spec.timeout.as_secs()), ("prometheus", 60, 10));
-        assert!(spec.labels.is_empty(), "they are the target's");
-    }
 
     #[test]
     fn labels_of_the_source_are_those_of_its_targets() {
@@ -253,9 +182,9 @@ mod tests {
             ("targets = ['h']\nlabels = { 'a-b' = 'c' }", "labels"),
             ("targets = ['h']\nsample_limit = 0", "sample_limit"),
             ("targets = ['h']\nbody_limit = 0", "body_limit"),
-            ("targets = ['h']\nbearer_token = 'x'\nbasic_auth = { username = 'u' }", "basic_auth"),
+            ("targets = ['h']\nbearer_token = 'x'\nbasic_auth = { username = 'u' }", "bearer_token"),
             ("targets = ['h']\nbasic_auth = { username = 'u', password = 'p', password_file = 'f' }", "basic_auth"),
-            ("targets = ['h']\nkey_file = 'x'", "cert_file"),
+            ("targets = ['h']\ntls = { key_file = 'x' }", "key_file"),
             ("targets = ['h']\n[[relabel]]\nregex = '('", "relabel"),
             ("targets = ['h']\n[[metric_relabel]]\naction = 'hashmod'\ntarget_label = 'x'", "metric_relabel"),
         ];
