@@ -4,10 +4,11 @@ use std::io::Read;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody, to_bytes};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use futures::StreamExt;
 
 use super::error::ApiError;
+use super::state::{App, Room};
 
 /// Bytes of a body too large that are read and thrown away.
 const DISCARDED_MAX: usize = 512 << 20;
@@ -15,13 +16,80 @@ const DISCARDED_MAX: usize = 512 << 20;
 /// How long a body may take to come: room is kept for it meanwhile.
 pub(super) const READ_MAX: Duration = Duration::from_secs(60);
 
-/// The whole body. Compressed ones stay so: [`plain`] undoes it, off the async threads.
-pub(super) async fn whole(body: Body, limit: usize) -> Result<Bytes, ApiError> {
-    if body.size_hint().lower() > limit as u64 {
-        // Who sends too slowly sees a broken pipe.
-        let _ = tokio::time::timeout(READ_MAX, discard(body)).await;
-        return Err(too_large(limit));
+/// A body as it came, packed or not, and the room that it takes.
+pub(super) struct Packed {
+    pub bytes: Bytes,
+    pub room: Room,
+}
+
+impl Packed {
+    /// Reads a body of at most as many bytes as may be, taking room as they come.
+    pub async fn read(app: &App, body: Body) -> Result<Packed, ApiError> {
+        let limit = app.limits.body;
+        let length = body.size_hint().lower();
+        if length > limit as u64 {
+            // Who sends too slowly sees a broken pipe.
+            let _ = tokio::time::timeout(READ_MAX, discard(body)).await;
+            return Err(too_large(limit));
+        }
+        let mut room = Room::default();
+        room.grow_to(1, app).await?;
+        let mut bytes = Vec::with_capacity(length as usize);
+        tokio::time::timeout(READ_MAX, fill(app, body, &mut bytes, &mut room)).await.map_err(|_| too_slow())??;
+        Ok(Packed { bytes: bytes.into(), room })
     }
+
+    /// Takes room for what it is likely to be once it is plain.
+    pub async fn make_room(&mut self, app: &App, encoding: &str) -> Result<(), ApiError> {
+        let plain = match encoding {
+            "" | "identity" => 0,
+            // It says so itself; what it says wrongly is found out when it is unpacked.
+            "snappy" => snap::raw::decompress_len(&self.bytes).unwrap_or(0).min(self.bytes.len() * SNAPPY_FACTOR),
+            _ => self.bytes.len().saturating_mul(GROWTH),
+        };
+        let plain = plain.min(app.limits.body);
+        self.room.grow_to(self.bytes.len().saturating_add(plain), app).await
+    }
+
+    /// The body plain, and its room. One that grows further than is likely needs room for the largest at once.
+    ///
+    /// # Errors
+    /// One that does not unpack or is too large; 503 where there is no room.
+    pub fn unpack(self, app: &App, encoding: &str) -> Result<(Bytes, Room), ApiError> {
+        let Packed { bytes, mut room } = self;
+        let limit = app.limits.body;
+        let likely = bytes.len().saturating_mul(GROWTH).min(limit);
+        let first = if encoding == "snappy" { limit } else { likely };
+        match unpacked(bytes.clone(), encoding, first) {
+            Err(error) if error.status == StatusCode::PAYLOAD_TOO_LARGE && first < limit => {
+                if !room.try_grow_to(bytes.len().saturating_add(limit), app) {
+                    return Err(crowded());
+                }
+                Ok((unpacked(bytes, encoding, limit)?, room))
+            }
+            plain => Ok((plain?, room)),
+        }
+    }
+}
+
+/// Reads all of a body.
+async fn fill(app: &App, body: Body, bytes: &mut Vec<u8>, room: &mut Room) -> Result<(), ApiError> {
+    let limit = app.limits.body;
+    let mut frames = body.into_data_stream();
+    while let Some(frame) = frames.next().await {
+        let frame =
+            frame.map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, format!("the body breaks off: {error}")))?;
+        if bytes.len() + frame.len() > limit {
+            return Err(too_large(limit));
+        }
+        room.grow_to(bytes.len() + frame.len(), app).await?;
+        bytes.extend_from_slice(&frame);
+    }
+    Ok(())
+}
+
+/// A short body that is a question, not samples.
+pub(super) async fn whole(body: Body, limit: usize) -> Result<Bytes, ApiError> {
     let read = tokio::time::timeout(READ_MAX, to_bytes(body, limit));
     let read = read.await.map_err(|_| too_slow())?;
     read.map_err(|error| {
@@ -49,23 +117,16 @@ async fn discard(body: Body) {
 /// Most bytes that one of a snappy body becomes: a copy of three becomes sixty-four.
 const SNAPPY_FACTOR: usize = 22;
 
-/// Bytes that a body of `length` takes at most once it is plain: itself and what it becomes.
-pub(super) fn grown(length: usize, headers: &HeaderMap, limit: usize) -> usize {
-    match headers.get(header::CONTENT_ENCODING).map_or(&b""[..], HeaderValue::as_bytes) {
-        b"" | b"identity" => length,
-        b"snappy" => length.saturating_mul(SNAPPY_FACTOR + 1),
-        _ => limit,
-    }
-}
+/// How many times its packed size a body is given room for; one that grows further needs room for the largest.
+const GROWTH: usize = 16;
 
-/// The body without its `Content-Encoding`.
-pub(super) fn plain(body: Bytes, headers: &HeaderMap, limit: usize) -> Result<Bytes, ApiError> {
-    let encoding = headers.get(header::CONTENT_ENCODING).map_or("", |value| value.to_str().unwrap_or("?"));
-    unpacked(body, encoding, limit)
+/// What the header `Content-Encoding` says, in small letters.
+pub(super) fn encoding(headers: &HeaderMap) -> String {
+    headers.get(header::CONTENT_ENCODING).map_or("", |value| value.to_str().unwrap_or("?")).to_ascii_lowercase()
 }
 
 /// The bytes that were packed as `encoding` says.
-pub(super) fn unpacked(body: Bytes, encoding: &str, limit: usize) -> Result<Bytes, ApiError> {
+fn unpacked(body: Bytes, encoding: &str, limit: usize) -> Result<Bytes, ApiError> {
     let decoder: Box<dyn Read + '_> = match encoding {
         "" | "identity" => return Ok(body),
         "gzip" | "x-gzip" => Box::new(flate2::read::MultiGzDecoder::new(&body[..])),
@@ -79,6 +140,12 @@ pub(super) fn unpacked(body: Bytes, encoding: &str, limit: usize) -> Result<Byte
     let mut text = Vec::with_capacity(body.len().saturating_mul(4).min(limit));
     decoder.take(limit as u64 + 1).read_to_end(&mut text).map_err(|error| broken(encoding, &error))?;
     if text.len() > limit { Err(too_large(limit)) } else { Ok(text.into()) }
+}
+
+/// What a client is told whose body needs more room than there is just now.
+fn crowded() -> ApiError {
+    let told = "other requests take the memory that this one needs unpacked: send again in 1 s, or in parts";
+    ApiError { retry_after_s: Some(1), ..ApiError::new(StatusCode::SERVICE_UNAVAILABLE, told) }
 }
 
 /// What a client is told whose body took longer than [`READ_MAX`].

@@ -20,16 +20,15 @@ use axum::routing::post;
 use futures::StreamExt;
 use http_body_util::{BodyExt, Full};
 use tokio::net::TcpListener;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::watch::Receiver;
 use tonic::metadata::MetadataValue;
 use tonic::transport::server::{TcpConnectInfo, TcpIncoming};
 use tonic::{Code, Status};
 
-use super::body::{READ_MAX, too_large, too_slow, unpacked};
+use super::body::{Packed, READ_MAX, too_large, too_slow};
 use super::error::ApiError;
 use super::otlp::{code, take};
-use super::state::{App, mib};
+use super::state::{App, Room};
 use super::write::source;
 use crate::flow::Intake;
 use crate::ingest::otlp::{OtlpEncoding, Report, retry_info};
@@ -37,8 +36,6 @@ use crate::ingest::otlp::{OtlpEncoding, Report, retry_info};
 const EXPORT: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
 /// Bytes before a message.
 const HEAD: usize = 5;
-/// How many times its packed size a message is given room for; one that grows further needs room for the largest.
-const GROWTH: usize = 16;
 /// The key under which some clients look for when to send again; the others look into the status' details.
 const RETRY_KEY: &str = "google.rpc.retryinfo-bin";
 
@@ -102,10 +99,15 @@ async fn exported(
     content: Body,
 ) -> Result<Report, ApiError> {
     let packing = packing(headers)?;
-    let message = tokio::time::timeout(READ_MAX, Message::read(app, content)).await.map_err(|_| too_slow())??;
+    let read = tokio::time::timeout(READ_MAX, message(app, content)).await.map_err(|_| too_slow())?;
+    let (is_packed, mut message) = read?;
+    let packing = if is_packed { packing } else { "identity" };
+    message.make_room(app, packing).await?;
+    let turn = app.turn().await?;
     let app = app.clone();
     let done = tokio::task::spawn_blocking(move || {
-        let (body, _room) = message.unpacked(&app, packing)?;
+        let _turn = turn;
+        let (body, _room) = message.unpack(&app, packing)?;
         Ok(take(&app, &*intake, &body, OtlpEncoding::Protobuf)?)
     });
     done.await.unwrap_or_else(|error| {
@@ -126,68 +128,36 @@ fn packing(headers: &HeaderMap) -> Result<&'static str, ApiError> {
     }
 }
 
-/// A message as it came, with the room that it takes.
-struct Message {
-    body: Bytes,
-    is_packed: bool,
-    /// Bytes that there is room for.
-    bytes: usize,
-    room: OwnedSemaphorePermit,
-}
-
-impl Message {
-    /// Reads a message once there is room for it.
-    async fn read(app: &App, content: Body) -> Result<Message, ApiError> {
-        let limit = app.limits.body;
-        let mut frames = content.into_data_stream();
-        let mut bytes = Vec::new();
-        let mut fill = async |bytes: &mut Vec<u8>, wanted: usize| {
-            while bytes.len() < wanted {
-                match frames.next().await {
-                    Some(Ok(frame)) => bytes.extend_from_slice(&frame),
-                    Some(Err(error)) => return Err(broken(format!("the message breaks off: {error}"))),
-                    None => return Err(broken(format!("{} of {wanted} bytes came: send it again whole", bytes.len()))),
+/// Reads a message, taking room as it comes, and whether it is packed.
+async fn message(app: &App, content: Body) -> Result<(bool, Packed), ApiError> {
+    let limit = app.limits.body;
+    let mut frames = content.into_data_stream();
+    let (mut bytes, mut room) = (Vec::new(), Room::default());
+    let mut fill = async |bytes: &mut Vec<u8>, wanted: usize| {
+        while bytes.len() < wanted {
+            match frames.next().await {
+                Some(Ok(frame)) => {
+                    room.grow_to(bytes.len() + frame.len(), app).await?;
+                    bytes.extend_from_slice(&frame);
                 }
+                Some(Err(error)) => return Err(broken(format!("the message breaks off: {error}"))),
+                None => return Err(broken(format!("{} of {wanted} bytes came: send it again whole", bytes.len()))),
             }
-            Ok(())
-        };
-        fill(&mut bytes, HEAD).await?;
-        let (is_packed, length) =
-            (bytes[0] == 1, u32::from_be_bytes([bytes[1], bytes[2], bytes[3], bytes[4]]) as usize);
-        if length > limit {
-            return Err(too_large(limit));
         }
-        let growth = if is_packed { GROWTH } else { 1 };
-        let room = length.saturating_mul(growth).min(limit);
-        let permit = app.enter(room).await?;
-        fill(&mut bytes, HEAD + length).await?;
-        bytes.truncate(HEAD + length);
-        Ok(Message { body: Bytes::from(bytes).slice(HEAD..), is_packed, bytes: room, room: permit })
+        Ok(())
+    };
+    fill(&mut bytes, HEAD).await?;
+    let (is_packed, length) = (bytes[0] == 1, u32::from_be_bytes([bytes[1], bytes[2], bytes[3], bytes[4]]) as usize);
+    if length > limit {
+        return Err(too_large(limit));
     }
-
-    /// The message unpacked; where it grows beyond its room, there must be as much as for the largest.
-    fn unpacked(self, app: &App, packing: &str) -> Result<(Bytes, [Option<OwnedSemaphorePermit>; 2]), ApiError> {
-        let Message { body, is_packed, bytes, room } = self;
-        let limit = app.limits.body;
-        let packing = if is_packed { packing } else { "identity" };
-        match unpacked(body.clone(), packing, bytes) {
-            Err(error) if error.status == StatusCode::PAYLOAD_TOO_LARGE && bytes < limit => {
-                let more = (mib(limit).min(app.room_mib)).saturating_sub(room.num_permits() as u32);
-                let more = app.room.clone().try_acquire_many_owned(more).map_err(|_| crowded())?;
-                Ok((unpacked(body, packing, limit)?, [Some(room), Some(more)]))
-            }
-            unpacked => Ok((unpacked?, [Some(room), None])),
-        }
-    }
+    fill(&mut bytes, HEAD + length).await?;
+    bytes.truncate(HEAD + length);
+    Ok((is_packed, Packed { bytes: Bytes::from(bytes).slice(HEAD..), room }))
 }
 
 fn broken(told: String) -> ApiError {
     ApiError::new(StatusCode::BAD_REQUEST, told)
-}
-
-fn crowded() -> ApiError {
-    let told = "other requests take the memory that this one needs unpacked: send again in 1 s, or in parts";
-    ApiError { retry_after_s: Some(1), ..ApiError::new(StatusCode::SERVICE_UNAVAILABLE, told) }
 }
 
 fn answer(message: &[u8]) -> Response {

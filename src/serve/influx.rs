@@ -3,18 +3,22 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Bytes;
+use axum::body::Body;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
+use super::body;
 use super::error::ApiError;
 use super::state::App;
 use super::text::form;
 
 /// As clients look for it: what is written as to 1.8 is taken.
 const VERSION: &str = concat!("1.8-plimsoll-", env!("CARGO_PKG_VERSION"));
+
+/// Bytes of a statement.
+const STATEMENT_MAX: usize = 1 << 20;
 
 /// `GET` and `HEAD /ping`.
 pub(super) async fn ping() -> Response {
@@ -46,8 +50,9 @@ pub(super) fn ready(is_well: bool, message: &str) -> Response {
 pub(super) async fn query(
     State(app): State<Arc<App>>,
     RawQuery(query): RawQuery,
-    body: Bytes,
+    content: Body,
 ) -> Result<Response, ApiError> {
+    let body = body::whole(content, STATEMENT_MAX).await?;
     let asked = |text: &str| form(text).into_iter().find(|(name, _)| name == "q").map(|(_, statement)| statement);
     let statement = asked(query.as_deref().unwrap_or_default()).or_else(|| asked(&String::from_utf8_lossy(&body)));
     let Some(statement) = statement else {

@@ -13,6 +13,9 @@ use super::error::ApiError;
 use super::state::App;
 use crate::query::{Backup, Engine, QueryError, Verified};
 
+/// Bytes of a request's body.
+pub(super) const BODY_MAX: usize = 64 << 10;
+
 /// Where a snapshot goes, as the server sees it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

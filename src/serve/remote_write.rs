@@ -44,6 +44,14 @@ pub(super) async fn write(
         Ok(if version == RemoteWrite::V2 { telling(answer, &written) } else { answer })
     })
     .await
+    .map_err(again)
+}
+
+/// Prometheus sends again after a 503, but after a 429 only where it is set to.
+fn again(error: ApiError) -> ApiError {
+    let status =
+        if error.status == StatusCode::TOO_MANY_REQUESTS { StatusCode::SERVICE_UNAVAILABLE } else { error.status };
+    ApiError { status, ..error }
 }
 
 fn version(headers: &HeaderMap) -> Result<RemoteWrite, ApiError> {

@@ -16,7 +16,7 @@ use super::error::ApiError;
 use super::grpc::Grpc;
 use super::own::own_metrics;
 use super::requests::{self, Requests};
-use super::state::{App, Limits, LineCaches, Meters, delta_room, mib};
+use super::state::{App, Limits, LineCaches, Meters, delta_room, mib, turns};
 use super::{about, influx, ops, otlp, push, remote_write, sql, write};
 use crate::flow::{Sources, StageStats};
 use crate::ingest::otlp::Otlp;
@@ -70,6 +70,7 @@ impl Server {
             remote_write: Known::within(known),
             room: Arc::new(Semaphore::new(room_mib as usize)),
             room_mib,
+            turns: Arc::new(Semaphore::new(turns())),
             waiting: AtomicUsize::new(0),
         });
         let told = Arc::downgrade(&app);
@@ -95,7 +96,7 @@ impl Server {
             .route("/api/v1/sql", any(sql::sql))
             .route("/api/v1/stats", get(about::stats))
             .route("/api/v1/verify", get(ops::verify))
-            .route("/api/v1/snapshot", post(ops::snapshot))
+            .route("/api/v1/snapshot", post(ops::snapshot).layer(DefaultBodyLimit::max(ops::BODY_MAX)))
             .route("/api/performance/sources", get(about::sources))
             .route("/api/v1/import/prometheus", post(push::import))
             .route("/metrics/{*grouping}", post(push::gateway).put(push::gateway))

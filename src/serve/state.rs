@@ -75,23 +75,80 @@ pub(super) struct App {
     /// Mebibytes of bodies that may be in memory at once.
     pub room: Arc<Semaphore>,
     pub room_mib: u32,
-    /// Requests that wait for room.
+    /// Turns of requests whose bodies are here.
+    pub turns: Arc<Semaphore>,
+    /// Requests that wait for room or a turn.
     pub waiting: AtomicUsize,
 }
 
-/// Requests that may wait for room in memory; more are told to come later at once.
+/// Requests that may wait for room in memory, or for their turn; more are told to come later at once.
 const WAITING_MAX: usize = 256;
 /// How long one waits before it is told so.
 const WAIT_MAX: Duration = Duration::from_secs(5);
+/// Requests that are read and stored at once, for each core: what they become on the way is in no budget.
+const TURNS: usize = 4;
+
+/// Requests that are read and stored at once.
+pub(super) fn turns() -> usize {
+    TURNS * std::thread::available_parallelism().map_or(2, std::num::NonZero::get)
+}
+
+/// What a body takes of the memory for bodies. It grows with what comes, so that who sends slowly holds little.
+#[derive(Debug, Default)]
+pub(super) struct Room(Option<OwnedSemaphorePermit>);
+
+impl Room {
+    /// Mebibytes that are lacking for so many bytes.
+    fn lacking(&self, bytes: usize, app: &App) -> u32 {
+        let held = self.0.as_ref().map_or(0, |permit| permit.num_permits() as u32);
+        mib(bytes).min(app.room_mib).saturating_sub(held)
+    }
+
+    fn add(&mut self, permit: OwnedSemaphorePermit) {
+        match &mut self.0 {
+            Some(held) => held.merge(permit),
+            none => *none = Some(permit),
+        }
+    }
+
+    /// Waits until there is room for so many bytes in all.
+    ///
+    /// # Errors
+    /// As [`App::wait_for`].
+    pub async fn grow_to(&mut self, bytes: usize, app: &App) -> Result<(), ApiError> {
+        let lacking = self.lacking(bytes, app);
+        if lacking > 0 {
+            self.add(app.wait_for(&app.room, lacking).await?);
+        }
+        Ok(())
+    }
+
+    /// The same without waiting; whether there was room.
+    pub fn try_grow_to(&mut self, bytes: usize, app: &App) -> bool {
+        let lacking = self.lacking(bytes, app);
+        if lacking == 0 {
+            return true;
+        }
+        let permit = app.room.clone().try_acquire_many_owned(lacking);
+        permit.map(|permit| self.add(permit)).is_ok()
+    }
+}
 
 impl App {
-    /// Waits for room for a body of so many bytes.
+    /// Waits for a turn to be read and stored.
+    ///
+    /// # Errors
+    /// As [`App::wait_for`].
+    pub async fn turn(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        self.wait_for(&self.turns, 1).await
+    }
+
+    /// Waits for so much of what all requests share.
     ///
     /// # Errors
     /// 429 where too many wait already, 503 where none came free in time; both say when to send again.
-    pub async fn enter(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
-        let share = mib(bytes).min(self.room_mib);
-        if let Ok(room) = self.room.clone().try_acquire_many_owned(share) {
+    async fn wait_for(&self, shared: &Arc<Semaphore>, share: u32) -> Result<OwnedSemaphorePermit, ApiError> {
+        if let Ok(room) = shared.clone().try_acquire_many_owned(share) {
             return Ok(room);
         }
         let turn_away = |status, told: String| {
@@ -103,7 +160,7 @@ impl App {
             let told = format!("{WAITING_MAX} requests wait already: send again in 1 s, in fewer and larger requests");
             return turn_away(StatusCode::TOO_MANY_REQUESTS, told);
         }
-        match tokio::time::timeout(WAIT_MAX, self.room.clone().acquire_many_owned(share)).await {
+        match tokio::time::timeout(WAIT_MAX, shared.clone().acquire_many_owned(share)).await {
             Ok(Ok(room)) => Ok(room),
             _ => turn_away(
                 StatusCode::SERVICE_UNAVAILABLE,

@@ -6,11 +6,11 @@ use std::sync::atomic::Ordering;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{ConnectInfo, Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
-use super::body;
+use super::body::{self, Packed};
 use super::error::ApiError;
 use super::state::App;
 use crate::ingest::line_protocol::{LineCache, LineOptions, Precision, read_lines};
@@ -155,15 +155,15 @@ pub(super) async fn off_thread(
     content: Body,
     work: impl FnOnce(&App, Bytes) -> Result<Response, ApiError> + Send + 'static,
 ) -> Result<Response, ApiError> {
-    let limit = app.limits.body;
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    let bytes = length.map_or(limit, |length| body::grown(length, &headers, limit)).min(limit);
-    let room = app.enter(bytes).await?;
-    let content = body::whole(content, limit).await?;
+    let encoding = body::encoding(&headers);
+    let mut packed = Packed::read(app, content).await?;
+    packed.make_room(app, &encoding).await?;
+    let turn = app.turn().await?;
     let app = app.clone();
     let done = tokio::task::spawn_blocking(move || {
-        let _room = room;
-        work(&app, body::plain(content, &headers, limit)?)
+        let _turn = turn;
+        let (text, _room) = packed.unpack(&app, &encoding)?;
+        work(&app, text)
     });
     done.await.unwrap_or_else(|error| {
         tracing::error!(%error, "a write failed");

@@ -373,9 +373,11 @@ impl Writer {
 mod tests {
     use std::collections::BTreeMap;
 
+    use arrow::array::{ArrayRef, Float64Array, TimestampNanosecondArray, UInt32Array, UInt64Array};
+
     use super::*;
     use crate::model::{Labels, SeriesDef, SeriesId, Span, Timestamp};
-    use crate::world::{SimClock, SimDisk};
+    use crate::world::{Chance, SimClock, SimDisk};
 
     const MINUTE: i64 = 60_000_000_000;
 
@@ -471,5 +473,55 @@ mod tests {
         let store = bed.open().unwrap();
         assert_eq!(all(&store), acknowledged);
         put(&store, &[(0, 1000, 3.0)]).unwrap();
+    }
+
+    /// Rows of `correlations` and `compressed` as stages may tell them: groups again and again, in any order.
+    fn found(chance: &Chance) -> [Rows; 2] {
+        let times = |times: Vec<i64>| -> ArrayRef {
+            Arc::new(TimestampNanosecondArray::from_iter_values(times).with_timezone("UTC"))
+        };
+        let numbers = |of: Vec<u32>| -> ArrayRef { Arc::new(UInt32Array::from(of)) };
+        let values = |count: usize| -> ArrayRef {
+            Arc::new(Float64Array::from_iter_values((0..count).map(|_| chance.below(1000) as f64)))
+        };
+        let some = |below: u64, count: u64| (0..count).map(|_| chance.below(below) as u32).collect::<Vec<u32>>();
+        let window = chance.below(6) as i64 * 3_600_000_000_000;
+        let count = 1 + chance.below(20);
+        let pairs = vec![
+            times(vec![window; count as usize]),
+            times(vec![window + 1; count as usize]),
+            numbers(some(5, count)),
+            numbers(some(5, count)),
+            values(count as usize),
+            Arc::new(UInt64Array::from(vec![60; count as usize])),
+        ];
+        let count = 1 + chance.below(3000);
+        let at: Vec<i64> = some(5000, count).into_iter().map(i64::from).collect();
+        let points = vec![numbers(some(4, count)), times(at), values(count as usize), values(count as usize)];
+        let rows =
+            |table: Table, columns| Rows { table, batch: RecordBatch::try_new(table.schema(), columns).unwrap() };
+        [rows(Table::Correlations, pairs), rows(Table::Compressed, points)]
+    }
+
+    #[test]
+    fn rows_merged_file_by_file_are_those_that_counted_before() {
+        let bed = Bed::new();
+        let store = bed.open().unwrap();
+        let chance = Chance::seeded(31);
+        for n in 0..4 {
+            series(&store, n);
+        }
+        for _ in 0..40 {
+            for _ in 0..1 + chance.below(3) {
+                found(&chance).into_iter().for_each(|rows| store.add_rows(rows));
+            }
+            store.flush().unwrap();
+        }
+        let told = || [Table::Correlations, Table::Compressed].map(|table| store.snapshot().rows(table).unwrap());
+        let before = told();
+        assert!(before.iter().all(|rows| rows.num_rows() > 20), "{before:?}");
+        assert!(store.compact().unwrap() > 1);
+        assert!(store.snapshot().records().len() < 8);
+        assert_eq!(told(), before);
     }
 }

@@ -1,20 +1,20 @@
 //! Tables that stages write, and the dimension `series`: rows in memory, Parquet files at rest, the last word wins.
 
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, AsArray, MapBuilder, MapFieldNames, RecordBatch, StringBuilder, StringDictionaryBuilder, UInt32Array,
 };
-use arrow::compute::{cast, concat_batches, interleave_record_batch, lexsort_to_indices, take_record_batch};
+use arrow::compute::{cast, concat_batches, interleave_record_batch, take_record_batch};
 use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef, TimeUnit, TimestampNanosecondType, UInt32Type};
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 use bytes::Bytes;
 use hashbrown::HashMap;
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
@@ -112,7 +112,8 @@ fn rows(batch: &RecordBatch, columns: usize) -> Result<arrow::row::Rows, StoreEr
 
 /// Writes rows as one Parquet file. Times are kept in the coarsest unit that loses nothing.
 pub(super) fn write_rows(new: NewFile, rows: &Latest) -> Result<SegmentStats, StoreError> {
-    write_chunks(new, &rows.schema, coarsest_unit(&rows.batches), rows.chunks())
+    let chunks = rows.chunks().map(|chunk| Ok(chunk?));
+    write_chunks(new, &rows.schema, coarsest_unit(&rows.batches), chunks)
 }
 
 /// The same of rows in one batch.
@@ -121,11 +122,12 @@ pub(super) fn write_batch(new: NewFile, batch: &RecordBatch) -> Result<SegmentSt
     write_chunks(new, &batch.schema(), unit, std::iter::once(Ok(batch.clone())))
 }
 
-fn write_chunks(
+/// Writes rows that come some at a time, their times in `unit`, which must lose nothing.
+pub(super) fn write_chunks(
     new: NewFile,
     schema: &SchemaRef,
     unit: TimeUnit,
-    chunks: impl Iterator<Item = Result<RecordBatch, ArrowError>>,
+    chunks: impl Iterator<Item = Result<RecordBatch, StoreError>>,
 ) -> Result<SegmentStats, StoreError> {
     let schema = with_times_in(&RecordBatch::new_empty(schema.clone()), unit)?.schema();
     let mut writer = ArrowWriter::try_new(FileSink::new(new.file), schema.clone(), Some(properties(&schema)?))?;
@@ -161,6 +163,16 @@ fn properties(schema: &Schema) -> Result<WriterProperties, StoreError> {
         }
     }
     Ok(properties.build())
+}
+
+/// The finest of some units of time.
+pub(super) fn finest_unit(units: impl IntoIterator<Item = TimeUnit>) -> TimeUnit {
+    let fineness = |unit: &TimeUnit| match unit {
+        TimeUnit::Second | TimeUnit::Millisecond => 0,
+        TimeUnit::Microsecond => 1,
+        TimeUnit::Nanosecond => 2,
+    };
+    units.into_iter().max_by_key(fineness).unwrap_or(TimeUnit::Millisecond)
 }
 
 fn coarsest_unit(batches: &[RecordBatch]) -> TimeUnit {
@@ -218,18 +230,74 @@ pub(super) fn check_file(disk: &dyn Disk, dir: &Path, record: &SegmentRecord) ->
 
 /// Reads a table's file whole.
 pub(super) fn read_rows(disk: &dyn Disk, dir: &Path, record: &SegmentRecord) -> Result<Vec<RecordBatch>, StoreError> {
+    let (_, reader) = checked(disk, dir, record)?;
+    reader.build()?.map(|batch| with_times_in(&batch?, TimeUnit::Nanosecond)).collect()
+}
+
+/// A file that has the checksum it was given, and its path.
+fn checked(
+    disk: &dyn Disk,
+    dir: &Path,
+    record: &SegmentRecord,
+) -> Result<(PathBuf, ParquetRecordBatchReaderBuilder<Bytes>), StoreError> {
     let path = dir.join(&record.path);
     let bytes = disk.open(&path).and_then(|file| file.read_all()).at("read", &path)?;
     if crc32c::crc32c(&bytes) != record.digest {
         return Err(StoreError::Damaged { path, reason: "its checksum is wrong".into() });
     }
-    let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(bytes))?.build()?;
-    reader.map(|batch| with_times_in(&batch?, TimeUnit::Nanosecond)).collect()
+    Ok((path, ParquetRecordBatchReaderBuilder::try_new(Bytes::from(bytes))?))
+}
+
+/// Rows of a file that are read at once.
+const READ_ROWS: usize = 8192;
+
+/// Rows of a file as they are read; the file itself is in memory, packed.
+pub(super) struct FileRows {
+    path: PathBuf,
+    schema: SchemaRef,
+    reader: ParquetRecordBatchReader,
+    /// Of its times.
+    pub unit: TimeUnit,
+}
+
+impl FileRows {
+    /// The error of a file that is not sorted.
+    pub fn out_of_order(&self) -> StoreError {
+        StoreError::Damaged { path: self.path.clone(), reason: "its rows are not in the order of its key".into() }
+    }
+}
+
+impl Iterator for FileRows {
+    type Item = Result<RecordBatch, StoreError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let read = |batch: Result<RecordBatch, ArrowError>| {
+            let batch = with_times_in(&batch?, TimeUnit::Nanosecond)?;
+            Ok(RecordBatch::try_new(self.schema.clone(), batch.columns().to_vec())?)
+        };
+        self.reader.next().map(read)
+    }
+}
+
+/// The rows of a table's file, some at a time.
+pub(super) fn open_rows(
+    disk: &dyn Disk,
+    dir: &Path,
+    record: &SegmentRecord,
+    schema: &SchemaRef,
+) -> Result<FileRows, StoreError> {
+    let (path, reader) = checked(disk, dir, record)?;
+    let unit = finest_unit(reader.schema().fields().iter().filter_map(|field| match field.data_type() {
+        DataType::Timestamp(unit, _) => Some(*unit),
+        _ => None,
+    }));
+    let reader = reader.with_batch_size(READ_ROWS).build()?;
+    Ok(FileRows { path, schema: schema.clone(), reader, unit })
 }
 
 /// `series` UInt32, `metric`, `labels` Map<Utf8, Utf8>, `kind`, `unit`, `help`, `measurement` (empty where the source had
 /// none): what readers outside join on, and all there is to a definition.
-fn series_schema() -> SchemaRef {
+pub(super) fn series_schema() -> SchemaRef {
     let keyword = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
     let entries = DataType::Struct(
         vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Utf8, true)].into(),
@@ -303,15 +371,6 @@ pub(super) fn definitions(batches: &[RecordBatch]) -> Result<Vec<(u32, SeriesDef
         }
     }
     Ok(found)
-}
-
-/// Rows sorted by their leading columns.
-pub(super) fn sorted(batch: &RecordBatch, columns: usize) -> Result<RecordBatch, StoreError> {
-    let by: Vec<_> = batch.columns()[..columns]
-        .iter()
-        .map(|values| arrow::compute::SortColumn { values: values.clone(), options: None })
-        .collect();
-    Ok(take_record_batch(batch, &lexsort_to_indices(&by, None)?)?)
 }
 
 #[cfg(test)]

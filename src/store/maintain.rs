@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::compaction::{Appetite, choose, run};
 use super::core::{View, unpoisoned};
-use super::derived::{Latest, read_rows, sorted, write_batch};
+use super::derived::{series_schema, write_chunks};
 use super::error::DiskContext;
 use super::flush::Origin;
+use super::merge_rows::MergedRows;
 use super::retention::{Fate, Kept, Stretch, Tier, fate};
 use super::scale::TimeUnit;
 use super::segment::{IndexEntry, Segment, SegmentWriter};
@@ -138,33 +139,18 @@ impl Store {
     }
 
     fn merge_rows(&self, table: TableName, inputs: &[SegmentRecord]) -> Result<SegmentRecord, StoreError> {
-        let mut batches = Vec::new();
-        for record in inputs {
-            batches.push(arrow::compute::concat_batches(
-                &self.schema_of(table, record)?,
-                &read_rows(&*self.world.disk, &self.dir, record)?,
-            )?);
-        }
-        let merged = match table {
-            TableName::Derived(table) => self.kept().filter(table, Latest::of(table, &batches)?.whole()?)?,
-            TableName::Samples | TableName::Series => {
-                sorted(&arrow::compute::concat_batches(&batches[0].schema(), &batches)?, 1)?
-            }
-        };
-        self.write_file(table, table.name(), &Origin::merge(inputs), |file| write_batch(file, &merged))
-    }
-
-    fn schema_of(&self, table: TableName, record: &SegmentRecord) -> Result<arrow::datatypes::SchemaRef, StoreError> {
-        match table {
-            TableName::Derived(table) => Ok(table.schema()),
-            _ => {
-                let batches = read_rows(&*self.world.disk, &self.dir, record)?;
-                batches.first().map(arrow::array::RecordBatch::schema).ok_or_else(|| StoreError::Damaged {
-                    path: self.dir.join(&record.path),
-                    reason: "it has no rows".into(),
-                })
-            }
-        }
+        let derived = if let TableName::Derived(table) = table { Some(table) } else { None };
+        // A series is in one file.
+        let (schema, columns) =
+            derived.map_or_else(|| (series_schema(), 1), |table| (table.schema(), table.group_columns()));
+        let merged = MergedRows::open(&*self.world.disk, &self.dir, inputs, &schema, columns)?;
+        let (unit, kept) = (merged.unit(), self.kept());
+        let chunks = merged.map(|chunk| match derived {
+            Some(table) => kept.filter(table, chunk?),
+            None => chunk,
+        });
+        let origin = Origin::merge(inputs);
+        self.write_file(table, table.name(), &origin, |file| write_chunks(file, &schema, unit, chunks))
     }
 
     /// Swaps segments for one that holds the same, in the catalog, then for queries; the files go when nobody reads them.

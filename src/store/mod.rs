@@ -18,6 +18,7 @@ mod keeper;
 mod label;
 mod losses;
 mod maintain;
+mod merge_rows;
 mod points;
 mod rebuild;
 mod recovery;
