@@ -119,49 +119,35 @@ impl Correlate {
         let span = Span::new(Timestamp::from_nanos(first), Timestamp::from_nanos(last).plus(self.window));
         let all = (0..snapshot.series_count() as u32).map(SeriesId);
         let touched = all.filter(|&id| snapshot.time_range(id).is_some_and(|(first, last)| span.touches(first, last)));
-        for run in snapshot.scan(touched.collect(), span) {
-            let run = match run {
-                Ok(run) => run,
+        let mut scan = snapshot.scan(touched.collect(), span);
+        let mut means: Vec<Means> = starts.iter().map(|&start| Means::new(start, steps)).collect();
+        while let Some(read) = scan.next_in_pieces(|samples| self.add_to(&mut means, samples)) {
+            let rows = means.iter_mut().map(|means| means.take(self.spec.points));
+            match read {
+                Ok(series) => {
+                    for (row, (ids, kept)) in rows.zip(&mut windows) {
+                        ids.extend(row.is_some().then_some(series.0));
+                        kept.extend(row);
+                    }
+                }
                 Err(error) => {
+                    rows.for_each(drop);
                     tracing::warn!(%error, "a series is left out of the correlations");
-                    continue;
                 }
-            };
-            let mut rest = &run.samples[..];
-            for (&start, (ids, rows)) in starts.iter().zip(&mut windows) {
-                let from = rest.partition_point(|sample| sample.time.nanos() < start);
-                let to = rest.partition_point(|sample| sample.time.nanos() - start < self.window);
-                if let Some(row) = self.row(start, &rest[from..to.max(from)], steps) {
-                    ids.push(run.series.0);
-                    rows.push(row);
-                }
-                rest = &rest[to.max(from)..];
             }
         }
         windows
     }
 
-    fn row(&self, start: i64, samples: &[Sample], steps: usize) -> Option<Vec<f64>> {
-        if samples.len() < self.spec.points {
-            return None;
+    /// Adds samples, which come by time, to the windows, which are sorted.
+    fn add_to(&self, windows: &mut [Means], samples: &[Sample]) {
+        let mut rest = samples;
+        for means in windows {
+            let from = rest.partition_point(|sample| sample.time.nanos() < means.start);
+            let to = rest.partition_point(|sample| sample.time.nanos() - means.start < self.window).max(from);
+            means.add(&rest[from..to], self.step);
+            rest = &rest[to..];
         }
-        let mut sums = vec![(0.0, 0_u32); steps];
-        for sample in samples {
-            let (sum, count) = &mut sums[((sample.time.nanos() - start) / self.step) as usize];
-            *sum += sample.value;
-            *count += 1;
-        }
-        let filled = sums.iter().filter(|(_, count)| *count > 0).count();
-        if filled < self.spec.points {
-            return None;
-        }
-        let first = sums.iter().find(|(_, count)| *count > 0).map_or(0.0, |(sum, count)| sum / f64::from(*count));
-        let mut before = first;
-        let fill = |(sum, count): (f64, u32)| {
-            before = if count > 0 { sum / f64::from(count) } else { before };
-            before
-        };
-        Some(sums.into_iter().map(fill).collect())
     }
 
     fn rows(&self, start: i64, series: &[u32], pairs: &[Pair], points: usize) -> Rows {
@@ -178,6 +164,43 @@ impl Correlate {
         ];
         let batch = RecordBatch::try_new(Table::Correlations.schema(), columns);
         Rows { table: Table::Correlations, batch: batch.expect("columns are of the table's schema") }
+    }
+}
+
+/// The means of the steps of one window, of the series that is read.
+struct Means {
+    start: i64,
+    samples: usize,
+    sums: Vec<(f64, u32)>,
+}
+
+impl Means {
+    fn new(start: i64, steps: usize) -> Self {
+        Means { start, samples: 0, sums: vec![(0.0, 0); steps] }
+    }
+
+    fn add(&mut self, samples: &[Sample], step: i64) {
+        for sample in samples {
+            let (sum, count) = &mut self.sums[((sample.time.nanos() - self.start) / step) as usize];
+            *sum += sample.value;
+            *count += 1;
+        }
+        self.samples += samples.len();
+    }
+
+    /// The means, gaps filled, where enough steps have one; empty again.
+    fn take(&mut self, points: usize) -> Option<Vec<f64>> {
+        let Means { samples, sums, .. } = self;
+        let filled = sums.iter().filter(|(_, count)| *count > 0).count();
+        let mean = |&(sum, count): &(f64, u32)| (count > 0).then(|| sum / f64::from(count));
+        let mut before = sums.iter().find_map(mean).unwrap_or(0.0);
+        let mut fill = |cell| {
+            before = mean(cell).unwrap_or(before);
+            before
+        };
+        let row = (std::mem::take(samples) >= points && filled >= points).then(|| sums.iter().map(&mut fill).collect());
+        sums.fill((0.0, 0));
+        row
     }
 }
 

@@ -77,13 +77,6 @@ impl Aggregate {
         self.sketch.add(value);
     }
 
-    fn of(start: i64, samples: &[Sample]) -> Option<Self> {
-        let (&first, rest) = samples.split_first()?;
-        let mut aggregate = Aggregate::new(start, first);
-        rest.iter().for_each(|&sample| aggregate.add(sample));
-        Some(aggregate)
-    }
-
     fn write(&self, out: &mut Writer) {
         out.i64(self.start);
         out.i64(self.count.cast_signed());
@@ -115,6 +108,8 @@ struct Place {
     /// Time of its last sample, which may lie in a window that is closed already.
     last_time: Option<i64>,
     open: Option<Aggregate>,
+    /// Whether samples came since the last sweep: history that is sent beside what is new keeps its windows open.
+    moves: bool,
 }
 
 /// The stage.
@@ -141,6 +136,7 @@ impl Window {
             return;
         }
         let before = place.last_time.replace(time);
+        place.moves = true;
         match &mut place.open {
             Some(open) if time - open.start < every => open.add(sample),
             open => {
@@ -181,17 +177,32 @@ impl Window {
             starts.retain(|&start| start >= oldest);
             let (Some(&start), Some(&last)) = (starts.first(), starts.last()) else { continue };
             let span = Span::new(Timestamp::from_nanos(start), Timestamp::from_nanos(last).plus(self.every));
-            let Some(Ok(run)) = snapshot.scan(vec![SeriesId(series)], span).next() else { continue };
-            for start in starts {
-                let from = run.samples.partition_point(|sample| sample.time.nanos() < start);
-                let to = run.samples.partition_point(|sample| sample.time.nanos() - start < self.every);
-                let Some(aggregate) = Aggregate::of(start, &run.samples[from..to]) else { continue };
+            let mut anew: Vec<Aggregate> = Vec::new();
+            let read = snapshot.scan(vec![SeriesId(series)], span).next_in_pieces(|samples| {
+                self.add_to(&mut anew, &starts, samples);
+            });
+            if !matches!(read, Some(Ok(_))) {
+                continue;
+            }
+            for aggregate in anew {
                 if let Some(open) = &mut self.place(series).open
-                    && open.start == start
+                    && open.start == aggregate.start
                 {
                     *open = aggregate.clone();
                 }
                 self.done.push((series, aggregate));
+            }
+        }
+    }
+
+    /// Adds samples, which come by time, to the windows of some starts.
+    fn add_to(&self, anew: &mut Vec<Aggregate>, starts: &[i64], samples: &[Sample]) {
+        for &sample in samples {
+            let start = sample.time.floor(self.every).nanos();
+            match anew.last_mut() {
+                Some(aggregate) if aggregate.start == start => aggregate.add(sample),
+                _ if starts.binary_search(&start).is_ok() => anew.push(Aggregate::new(start, sample)),
+                _ => {}
             }
         }
     }
@@ -201,7 +212,7 @@ impl Window {
             let series = from.u32()?;
             let last_time = Some(from.i64()?);
             let open = if from.u32()? == 0 { None } else { Some(Aggregate::read(from)?) };
-            *self.place(series) = Place { last_time, open };
+            *self.place(series) = Place { last_time, open, moves: false };
         }
         Some(())
     }
@@ -259,7 +270,8 @@ impl Stage for Window {
         }
         self.swept = reached;
         for (series, place) in self.places.iter_mut().enumerate() {
-            if place.open.as_ref().is_some_and(|open| open.start < reached - self.every)
+            if !std::mem::take(&mut place.moves)
+                && place.open.as_ref().is_some_and(|open| open.start < reached - self.every)
                 && let Some(closed) = place.open.take()
             {
                 self.done.push((series as u32, closed));

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::StoreError;
-use super::points::merge;
+use super::pieces::Pieces;
 use super::retention::Kept;
 use super::segment::{Cursor, IndexEntry, Segment, SegmentWriter};
 use crate::catalog::{Registry, SegmentRecord, TableName};
@@ -89,13 +89,13 @@ pub(super) fn run(
     let order = registry.file_order(series);
     let mut inputs: Vec<Input> = inputs.iter().map(|segment| Input::new(segment, &order)).collect();
     for (metric, id) in order {
-        let mut parts = Vec::with_capacity(inputs.len());
+        let mut pieces = Pieces::new(kept.span(id));
         for input in &mut inputs {
             if let Some(entry) = input.entry(id) {
-                parts.push(input.cursor.read(&entry, kept.span(id))?);
+                pieces.add_rows(&mut input.cursor, entry);
             }
         }
-        writer.add(&metric, id, merge(parts))?;
+        writer.add_pieces(&metric, id, pieces)?;
     }
     Ok(())
 }

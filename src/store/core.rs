@@ -524,4 +524,37 @@ mod tests {
         assert!(store.snapshot().records().len() < 8);
         assert_eq!(told(), before);
     }
+
+    #[test]
+    fn a_series_longer_than_a_piece_is_merged_whole() {
+        let bed = Bed::new();
+        let store = bed.open().unwrap();
+        let id = series(&store, 0);
+        // Some 150,000 samples: in order, then every third one again and with decimals, then floats far behind.
+        let stretches: [(i64, usize, f64); 4] = [(0, 1, 1.0), (70_000, 1, 2.0), (0, 3, 0.25), (200_000, 1, 1.0 / 3.0)];
+        for (first, step, factor) in stretches {
+            let mut batch = Batch::default();
+            for at in (first..first + 80_000).step_by(step) {
+                batch.push(id, Timestamp::from_millis(1_767_225_600_000 + at), (at % 97) as f64 * factor);
+            }
+            store.append(batch).unwrap();
+            store.flush().unwrap();
+        }
+        let told = |store: &Store| {
+            let run = store.snapshot().scan(vec![id], Span::ALL).next().unwrap().unwrap();
+            let mut pieces = Vec::new();
+            let read =
+                store.snapshot().scan(vec![id], Span::ALL).next_in_pieces(|piece| pieces.extend_from_slice(piece));
+            assert_eq!(read.unwrap().unwrap(), id);
+            assert_eq!(pieces, run.samples);
+            pieces
+        };
+        let before = told(&store);
+        assert_eq!(before.len(), 230_000);
+        assert!(store.compact().unwrap() > 0);
+        assert_eq!(store.snapshot().records().iter().filter(|record| record.table == TableName::Samples).count(), 1);
+        assert_eq!(told(&store), before);
+        drop(store);
+        assert_eq!(told(&bed.open().unwrap()), before);
+    }
 }

@@ -19,6 +19,7 @@ mod label;
 mod losses;
 mod maintain;
 mod merge_rows;
+mod pieces;
 mod points;
 mod rebuild;
 mod recovery;

@@ -100,6 +100,13 @@ impl Values {
         }
     }
 
+    fn take(&mut self, to: usize) -> Values {
+        match self {
+            Values::Scaled { scale, whole } => Values::Scaled { scale: *scale, whole: whole.drain(..to).collect() },
+            Values::Floats(floats) => Values::Floats(floats.drain(..to).collect()),
+        }
+    }
+
     fn keep(&mut self, from: usize, to: usize) {
         match self {
             Values::Scaled { whole, .. } => keep(whole, from, to),
@@ -162,6 +169,16 @@ impl Points {
         }
     }
 
+    /// Takes those up to a time away; the points are sorted.
+    pub fn take_until(&mut self, until: Timestamp) -> Points {
+        let to = self.times.partition_point(|&time| time <= until.nanos());
+        if to == self.len() {
+            return std::mem::take(self);
+        }
+        let times = self.times.drain(..to).collect();
+        Points { times, values: self.values.take(to) }
+    }
+
     /// Adds points behind these, whatever their times.
     pub fn append(&mut self, mut later: Points) {
         if self.is_empty() {
@@ -197,7 +214,7 @@ pub(super) fn merge(parts: Vec<Points>) -> Points {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     pub(in crate::store) fn points(samples: &[(i64, f64)]) -> Points {

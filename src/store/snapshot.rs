@@ -11,6 +11,7 @@ use super::core::{View, unpoisoned};
 use super::derived::{Latest, read_rows};
 use super::head::{Counts, Head};
 use super::losses::Suspects;
+use super::pieces::Pieces;
 use super::points::{Points, merge};
 use super::retention::Kept;
 use super::segment::Cursor;
@@ -172,6 +173,31 @@ impl Scan {
         }
         parts.extend(self.snapshot.heads.iter().map(|view| view.points(series, span)));
         Ok(SeriesRun { series, samples: merge(parts).into_samples() })
+    }
+}
+
+impl Scan {
+    /// Reads the next series and hands its samples on by time, a piece at a time. `None` behind the last.
+    ///
+    /// # Errors
+    /// A segment that does not read; what was handed on before is right.
+    pub fn next_in_pieces(&mut self, mut take: impl FnMut(&[Sample])) -> Option<Result<SeriesId, StoreError>> {
+        let series = self.series.next()?;
+        let span = self.span.intersect(self.snapshot.kept.span(series));
+        let mut pieces = Pieces::new(span);
+        for cursor in &mut self.cursors {
+            if let Some(entry) = cursor.segment().entry(series).copied() {
+                pieces.add_rows(cursor, entry);
+            }
+        }
+        self.snapshot.heads.iter().for_each(|view| pieces.add_points(view.points(series, span)));
+        loop {
+            match pieces.next() {
+                Ok(Some(points)) => take(&points.into_samples()),
+                Ok(None) => return Some(Ok(series)),
+                Err(error) => return Some(Err(error)),
+            }
+        }
     }
 }
 

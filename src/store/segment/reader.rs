@@ -134,32 +134,47 @@ impl Cursor {
 
     /// The samples of an entry within `span`, by time.
     pub fn read(&mut self, entry: &IndexEntry, span: Span) -> Result<Points, StoreError> {
-        let (segment, pages) = (&*self.segment, &mut self.pages);
-        let mut times = Vec::with_capacity(entry.rows as usize);
-        self.times.read(segment, pages, entry.row..entry.row + entry.rows, &mut times)?;
+        let mut times = self.times(entry, 0..entry.rows)?;
+        let from = times.partition_point(|&time| time < span.start.nanos());
+        let to = times.partition_point(|&time| time < span.end.nanos()).max(from);
+        times.truncate(to);
+        times.drain(..from);
+        let values = self.values(entry, from as u32..to as u32)?;
+        Ok(Points { times, values })
+    }
+
+    /// Some of an entry's samples, counted from its first.
+    pub fn rows(&mut self, entry: &IndexEntry, rows: Range<u32>) -> Result<Points, StoreError> {
+        Ok(Points { times: self.times(entry, rows.clone())?, values: self.values(entry, rows)? })
+    }
+
+    fn times(&mut self, entry: &IndexEntry, rows: Range<u32>) -> Result<Vec<i64>, StoreError> {
+        let segment = &*self.segment;
+        let mut times = Vec::with_capacity(rows.len());
+        self.times.read(segment, &mut self.pages, entry.row + rows.start..entry.row + rows.end, &mut times)?;
         let unit = segment.unit().nanos();
         times.iter_mut().for_each(|time| *time = time.wrapping_mul(unit));
         if !times.is_sorted_by(|before, after| before < after) {
             return Err(segment.damaged(format!("the samples of series {} do not lie by time", entry.series.0)));
         }
-        let from = times.partition_point(|&time| time < span.start.nanos());
-        let to = times.partition_point(|&time| time < span.end.nanos()).max(from);
-        times.truncate(to);
-        times.drain(..from);
-        let values = entry.value + from as u32..entry.value + to as u32;
-        let values = match entry.scale {
+        Ok(times)
+    }
+
+    fn values(&mut self, entry: &IndexEntry, rows: Range<u32>) -> Result<Values, StoreError> {
+        let (segment, pages) = (&*self.segment, &mut self.pages);
+        let range = entry.value + rows.start..entry.value + rows.end;
+        match entry.scale {
             None => {
-                let mut floats = Vec::with_capacity(times.len());
-                self.floats.read(segment, pages, values, &mut floats)?;
-                Values::Floats(floats)
+                let mut floats = Vec::with_capacity(rows.len());
+                self.floats.read(segment, pages, range, &mut floats)?;
+                Ok(Values::Floats(floats))
             }
             Some(scale) => {
-                let mut whole = Vec::with_capacity(times.len());
-                self.whole.read(segment, pages, values, &mut whole)?;
-                Values::Scaled { scale, whole }
+                let mut whole = Vec::with_capacity(rows.len());
+                self.whole.read(segment, pages, range, &mut whole)?;
+                Ok(Values::Scaled { scale, whole })
             }
-        };
-        Ok(Points { times, values })
+        }
     }
 }
 

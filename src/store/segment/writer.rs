@@ -17,6 +17,7 @@ use crate::model::SeriesId;
 use crate::store::StoreError;
 use crate::store::file::{FileSink, Written};
 use crate::store::label::{Label, NewFile};
+use crate::store::pieces::Pieces;
 use crate::store::points::{Points, Values};
 use crate::store::scale::TimeUnit;
 
@@ -81,26 +82,57 @@ impl SegmentWriter {
 
     /// Adds all samples of one series. Series come by metric, then number; samples by time, each time once.
     pub fn add(&mut self, metric: &str, series: SeriesId, mut points: Points) -> Result<(), StoreError> {
-        let (Some(first), Some(last)) = (points.first(), points.last()) else { return Ok(()) };
+        points.scale();
+        self.begin(metric, series, &points);
+        self.put(metric, series, &points)
+    }
+
+    /// The same of samples that come a piece at a time. Only where their values differ in kind are all gathered first.
+    pub fn add_pieces(&mut self, metric: &str, series: SeriesId, mut pieces: Pieces<'_>) -> Result<(), StoreError> {
+        if !pieces.is_uniform() {
+            let mut all = Points::default();
+            while let Some(points) = pieces.next()? {
+                all.append(points);
+            }
+            return self.add(metric, series, all);
+        }
+        let mut is_first = true;
+        while let Some(points) = pieces.next()? {
+            if std::mem::take(&mut is_first) {
+                self.begin(metric, series, &points);
+            }
+            self.put(metric, series, &points)?;
+        }
+        Ok(())
+    }
+
+    /// Begins a series with its first points, which are not added yet.
+    fn begin(&mut self, metric: &str, series: SeriesId, points: &Points) {
+        let Some(first) = points.first() else { return };
         let place = (Box::from(metric), series);
         assert!(self.sorted_until.as_ref().is_none_or(|before| *before < place), "series come in the file's order");
-        debug_assert!(points.ordered(), "samples come by time");
         self.sorted_until = Some(place);
-
-        points.scale();
         let scale = points.values.scale();
-        let rows = u32::try_from(points.len()).expect("a segment holds fewer than 2^32 samples");
         let row = u32::try_from(self.rows).expect("a segment holds fewer than 2^32 samples");
-        let value = &mut self.values[usize::from(scale.is_some())];
-        let (first, last) = (first.nanos(), last.nanos());
-        self.index.entries.push(IndexEntry { series, row, rows, value: *value, scale, first, last });
-        *value += rows;
+        let (value, first) = (self.values[usize::from(scale.is_some())], first.nanos());
+        self.index.entries.push(IndexEntry { series, row, rows: 0, value, scale, first, last: first });
+    }
+
+    /// Adds points to the series that was begun last.
+    fn put(&mut self, metric: &str, series: SeriesId, points: &Points) -> Result<(), StoreError> {
+        let (Some(last), Some(entry)) = (points.last(), self.index.entries.last_mut()) else { return Ok(()) };
+        debug_assert!(points.ordered(), "samples come by time");
+        assert!(entry.series == series && entry.scale == points.values.scale(), "pieces are of one series and scale");
+        let rows = u32::try_from(points.len()).expect("a segment holds fewer than 2^32 samples");
+        entry.rows += rows;
+        entry.last = last.nanos();
+        self.values[usize::from(entry.scale.is_some())] += rows;
         self.rows += u64::from(rows);
 
         let mut from = 0;
         while from < points.len() {
             let to = points.len().min(from + GROUP_ROWS - self.group.times.len());
-            self.group.add(metric, series, self.index.unit, &points, from..to);
+            self.group.add(metric, series, self.index.unit, points, from..to);
             if self.group.times.len() == GROUP_ROWS {
                 self.write_group()?;
             }
