@@ -68,7 +68,8 @@ fn plain(name: &str) -> String {
 
 impl Door {
     /// Makes room for a series that is new.
-    fn admit(&self) -> Result<(), Budget> {
+    fn admit(&self, def: &SeriesDef) -> Result<(), Budget> {
+        def.check_size().map_err(Budget::OfSeries)?;
         let series_max = self.spec.series_max;
         if self.store.registry().len() as u64 >= series_max {
             return Err(Budget::OfStore { series: series_max });
@@ -88,7 +89,7 @@ impl Intake for Door {
         if let Some(id) = registry.find(def) {
             return Ok(id);
         }
-        self.admit().map_err(|budget| {
+        self.admit(def).map_err(|budget| {
             self.account.refuse(def, FixedState::default().hash_one((&def.metric, &def.labels)));
             Refusal::Budget(budget)
         })?;
@@ -97,6 +98,10 @@ impl Intake for Door {
             self.account.give_back();
         }
         Ok(id)
+    }
+
+    fn find(&self, def: &SeriesDef) -> Option<SeriesId> {
+        self.store.registry().find(def)
     }
 
     fn describe(&self, metric: &str, about: &Description) {
