@@ -131,3 +131,36 @@ impl Intake for Door {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::model::{LABELS_MAX, Labels, Timestamp};
+    use crate::store::StoreSpec;
+    use crate::world::{SimClock, SimDisk, World};
+
+    #[test]
+    fn a_series_too_large_is_refused_and_the_store_goes_on() {
+        let catalog = tempfile::tempdir().unwrap();
+        let clock = Arc::new(SimClock::at(Timestamp::parse("2026-03-01").unwrap()));
+        let world = World::simulated(clock, Arc::new(SimDisk::new()), 7);
+        let store = Store::open_with_catalog(world, Path::new("/data"), catalog.path(), StoreSpec::default()).unwrap();
+        let doors = Doors::new(Arc::new(store), BudgetSpec::default());
+        let door = doors.source("test");
+        let labels = |count: usize| Labels::new((0..count).map(|at| (format!("l{at}"), "v")));
+        for count in [LABELS_MAX + 1, 70_000] {
+            let refused = door.intern(&SeriesDef::new("m", labels(count)));
+            assert!(matches!(refused, Err(Refusal::Budget(Budget::OfSeries(_)))), "{refused:?}");
+        }
+        let good = SeriesDef::new("m", labels(LABELS_MAX));
+        assert_eq!(door.find(&good), None);
+        let series = door.intern(&good).unwrap();
+        assert_eq!(door.find(&good), Some(series));
+        let mut batch = Batch::default();
+        batch.push(series, Timestamp::parse("2026-03-01").unwrap(), 1.0);
+        door.accept(batch).unwrap();
+        assert_eq!((doors.stats()[0].refused_samples, doors.stats()[0].series), (2, 1));
+    }
+}
