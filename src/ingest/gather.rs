@@ -121,6 +121,7 @@ pub struct Gather<'a> {
     histograms: Histograms,
     pub faults: Faults,
     accepted: u64,
+    batches: u64,
 }
 
 impl<'a> Gather<'a> {
@@ -141,6 +142,7 @@ impl<'a> Gather<'a> {
             histograms: Histograms::default(),
             faults: Faults::default(),
             accepted: 0,
+            batches: 0,
         }
     }
 
@@ -308,12 +310,18 @@ impl<'a> Gather<'a> {
         let samples = batch.len() as u64;
         self.intake.accept(batch)?;
         self.accepted += samples;
+        self.batches += 1;
         Ok(())
     }
 
     /// Samples acknowledged so far.
     pub fn accepted(&self) -> u64 {
         self.accepted
+    }
+
+    /// Batches acknowledged so far.
+    pub fn batches(&self) -> u64 {
+        self.batches
     }
 
     fn series(

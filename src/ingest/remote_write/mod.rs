@@ -22,7 +22,7 @@ mod native;
 mod reader;
 mod v1;
 mod v2;
-mod wire;
+pub(super) mod wire;
 
 use reader::Reader;
 
