@@ -83,7 +83,7 @@ impl Deltas {
                 let sum = slot.into_mut();
                 if sum.last.takes(interval)? {
                     let heap = sum.total.heap();
-                    added.before.entry(series).or_insert_with(|| Some(sum.clone()));
+                    added.note(series, sum);
                     if !sum.total.add_within(delta, is_full) {
                         return Err(no_room(known));
                     }
@@ -146,6 +146,14 @@ impl Added {
     /// What was added up to here is stored, so it stays.
     pub fn keep(&mut self) {
         self.before.clear();
+    }
+
+    /// Keeps the sum as it was before this request, or as others made it since.
+    fn note(&mut self, series: SeriesId, sum: &Sum) {
+        let is_ours = self.last.get(&series).is_some_and(|(last, _)| last.end == sum.last.end);
+        if !is_ours || !self.before.contains_key(&series) {
+            self.before.insert(series, Some(sum.clone()));
+        }
     }
 
     /// Of two points of a request that are one series and time, one would be lost.
@@ -243,11 +251,17 @@ mod tests {
         deltas.undo(added);
         assert_eq!(add(&mut deltas, 40, 50, 1.0), Ok(9.0), "others added to it since");
         let mut added = Added::default();
-        add_in(&mut deltas, &mut added, 50, 60, 1.0).unwrap();
+        add_in(&mut deltas, &mut added, 50, 52, 1.0).unwrap();
+        add(&mut deltas, 52, 54, 1.0).unwrap();
+        add_in(&mut deltas, &mut added, 54, 56, 1.0).unwrap();
+        deltas.undo(added);
+        assert_eq!(add(&mut deltas, 54, 56, 1.0), Ok(12.0), "others added to it between");
+        let mut added = Added::default();
+        add_in(&mut deltas, &mut added, 56, 60, 1.0).unwrap();
         added.keep();
         add_in(&mut deltas, &mut added, 60, 70, 1.0).unwrap();
         deltas.undo(added);
-        assert_eq!(add(&mut deltas, 60, 70, 1.0), Ok(11.0), "what was stored stays");
+        assert_eq!(add(&mut deltas, 60, 70, 1.0), Ok(14.0), "what was stored stays");
     }
 
     #[test]

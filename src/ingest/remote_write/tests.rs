@@ -221,7 +221,7 @@ fn series_too_large_are_faults_and_cost_little() {
     // Eight billion bytes, were each place the text itself.
     let mut request = Request::default();
     let series = request.add(&[("__name__", &"y".repeat(4 << 20))], &[(1.0, MS)], (0, "", ""));
-    series.labels_refs = [1, 2].repeat(1000);
+    series.labels_refs = [2, 1].repeat(1000);
     let outcome = read(RemoteWrite::V2, &request.encode_to_vec());
     assert!(outcome.first_fault().contains("send fewer or shorter labels"), "{}", outcome.first_fault());
     assert!(outcome.first_fault().len() < 1100);

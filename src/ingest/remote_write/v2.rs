@@ -113,10 +113,11 @@ impl<'b> Request<'b> {
     fn make_key(&mut self) -> Result<(), String> {
         // No key of version 1.0 begins so.
         self.key.push(END);
-        let mut left = SERIES_BYTES_MAX + NAME.len();
+        const MOST: usize = SERIES_BYTES_MAX + NAME.len();
+        let mut left = MOST;
         for &place in &self.refs {
             let text = symbol(&self.symbols, place)?;
-            let oversize = || Oversize { labels: self.refs.len() / 2 - 1, bytes: SERIES_BYTES_MAX - left + text.len() };
+            let oversize = || Oversize { labels: self.refs.len() / 2 - 1, bytes: MOST - left + text.len() };
             left = left.checked_sub(text.len()).ok_or_else(|| oversize().to_string())?;
             self.key.extend_from_slice(text.as_bytes());
             self.key.push(END);
