@@ -515,6 +515,19 @@ fn histograms_that_do_not_fit_together_are_faults() {
 }
 
 #[test]
+fn a_histogram_whose_parts_are_refused_is_not_written() {
+    // With `le` there is a label too many.
+    let names: Vec<String> = (0..1000).map(|at| format!("l{at}")).collect();
+    let mut labels: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "v")).collect();
+    labels.push(("__name__", "m"));
+    let mut request = Request::default();
+    request.add(&labels, &[], (3, "", "")).histograms.push(whole());
+    let outcome = read(RemoteWrite::V2, &request.encode_to_vec());
+    assert!(outcome.first_fault().contains("send fewer or shorter labels"), "{}", outcome.first_fault());
+    assert_eq!(outcome.written, Written::default());
+}
+
+#[test]
 fn a_request_of_the_other_version_is_told() {
     let [(_, v1), (_, v2)] = both(&[(&UP, &[(1.0, MS)])]);
     let outcome = read(RemoteWrite::V1, &v2);
