@@ -48,6 +48,10 @@ impl Intake for Judge {
         Ok(SeriesId(*series.entry(def.identity()).or_insert(next)))
     }
 
+    fn find(&self, def: &SeriesDef) -> Option<SeriesId> {
+        self.series.lock().unwrap().get(&def.identity()).copied().map(SeriesId)
+    }
+
     fn describe(&self, _metric: &str, _about: &Description) {}
 
     fn accept(&self, batch: Batch) -> Result<(), Refusal> {

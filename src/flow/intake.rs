@@ -4,12 +4,17 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{Batch, Description, SeriesDef, SeriesId};
+use crate::model::{Batch, Description, Oversize, SeriesDef, SeriesId};
 
 /// Takes series and samples of one source. Behind it stand the catalog, the store and the pipelines.
 pub trait Intake: Send + Sync {
     /// The number of a series; a series not seen before is given the next one, within the source's budget.
     fn intern(&self, def: &SeriesDef) -> Result<SeriesId, Refusal>;
+
+    /// The number of a series that was seen before, if it was. One that numbers no series knows none.
+    fn find(&self, _def: &SeriesDef) -> Option<SeriesId> {
+        None
+    }
 
     /// Takes what a source says of a metric apart from its samples. It lasts from the next flush on; sources say it
     /// again and again.
@@ -62,6 +67,12 @@ pub enum Refusal {
     Budget(Budget),
 }
 
+impl From<Oversize> for Refusal {
+    fn from(oversize: Oversize) -> Self {
+        Refusal::Budget(Budget::OfSeries(oversize))
+    }
+}
+
 /// A budget of series that is used up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Budget {
@@ -76,6 +87,8 @@ pub enum Budget {
     OfMemory {
         bytes: usize,
     },
+    /// What one series may have.
+    OfSeries(Oversize),
 }
 
 impl fmt::Display for Budget {
@@ -94,6 +107,7 @@ impl fmt::Display for Budget {
                 "series take the {} of memory they may; known ones go on: raise `memory`",
                 bytesize::ByteSize::b(*bytes as u64)
             )?,
+            Budget::OfSeries(oversize) => return oversize.fmt(f),
         }
         f.write_str(", or find the label that explodes with SELECT * FROM system.labels ORDER BY values DESC")
     }

@@ -13,6 +13,8 @@ use crate::flow::Refusal;
 use crate::model::{Kind, Timestamp};
 use crate::stats::Sketch;
 
+/// Buckets that are taken of a histogram: clients send up to 160 or so.
+pub(super) const BUCKETS_MAX: usize = 2000;
 /// Buckets a doubling of bucket series, as a power of two.
 const SERIES_SCALE: i32 = 2;
 /// A bucket wider than this share of its bound is spread over several bins of the sketch.
@@ -105,11 +107,17 @@ impl Distribution {
         self.count
     }
 
-    /// How many values were at most `bound`, by whole buckets.
-    fn at_most(&self, bound: f64) -> f64 {
-        // Bounds of narrow buckets are computed to the last bit but one.
-        let bound = bound + bound.abs() * 1e-12;
-        self.buckets.iter().take_while(|bucket| bucket.upper <= bound).map(|bucket| bucket.count).sum()
+    /// Each bound, and how many values were at most that, by whole buckets.
+    fn at_most(&self) -> impl Iterator<Item = (f64, f64)> {
+        let (mut buckets, mut count) = (self.buckets.iter().peekable(), 0.0);
+        self.bounds.iter().map(move |&bound| {
+            // Bounds of narrow buckets are computed to the last bit but one.
+            let wide = bound + bound.abs() * 1e-12;
+            while let Some(bucket) = buckets.next_if(|bucket| bucket.upper <= wide) {
+                count += bucket.count;
+            }
+            (bound, count)
+        })
     }
 
     /// The percentile sketch of it: values of a wide bucket are taken as spread evenly, those without a bound as at the
@@ -142,7 +150,7 @@ impl Distribution {
         let counter = |unit| About { kind: about.kind.or(Some(Kind::Counter)), unit, help: about.help };
         let name = format!("{metric}_bucket");
         let last = [("+Inf".to_owned(), self.count)];
-        let buckets = self.bounds.iter().map(|&bound| (bound.to_string(), self.at_most(bound)));
+        let buckets = self.at_most().map(|(bound, count)| (number_text(bound), count));
         for (bound, count) in buckets.chain(last) {
             let with_bound: Vec<(&str, &str)> = labels.iter().copied().chain([("le", bound.as_str())]).collect();
             gather.sample_about(line, &name, &with_bound, counter(""), time, count)?;
@@ -179,6 +187,21 @@ impl Bucket {
             let share = count / parts + u64::from(turn < count % parts);
             sketch.add_many(lower + (upper - lower) * (f64::from(part) + 0.5) / parts as f64, share);
         }
+    }
+}
+
+/// A number as `le` and `quantile` have it, the way Go's clients write it: the shortest text that gives it again, from
+/// 1e+06 on and below 1e-04 with an exponent.
+pub(super) fn number_text(number: f64) -> String {
+    // Zero has no sign.
+    let number = number + 0.0;
+    let text = format!("{number:e}");
+    match text.split_once('e').and_then(|(digits, exponent)| Some((digits, exponent.parse::<i32>().ok()?))) {
+        Some((digits, exponent)) if !(-4..6).contains(&exponent) => {
+            let sign = if exponent < 0 { '-' } else { '+' };
+            format!("{digits}e{sign}{:02}", exponent.unsigned_abs())
+        }
+        _ => number.to_string(),
     }
 }
 
@@ -294,6 +317,38 @@ mod tests {
         let few = Distribution::explicit(&[1.0, 9.0], &[0.0, 2.0, 0.0], None).unwrap().sketch();
         let (low, high) = (few.quantile(0.0).unwrap(), few.quantile(1.0).unwrap());
         assert!((1.0..2.0).contains(&low) && (5.0..6.0).contains(&high), "{low} {high}");
+    }
+
+    #[test]
+    fn numbers_are_written_as_go_writes_them() {
+        let table = [
+            (0.0, "0"),
+            (-0.0, "0"),
+            (1.0, "1"),
+            (-2.5, "-2.5"),
+            (0.0001, "0.0001"),
+            (0.000_01, "1e-05"),
+            (1.5e-6, "1.5e-06"),
+            (100_000.0, "100000"),
+            (999_999.5, "999999.5"),
+            (1e6, "1e+06"),
+            (1_048_576.0, "1.048576e+06"),
+            (-123_456_789.0, "-1.23456789e+08"),
+            (1e300, "1e+300"),
+            (1e-128, "1e-128"),
+        ];
+        for (number, text) in table {
+            assert_eq!(number_text(number), text);
+        }
+    }
+
+    #[test]
+    fn many_buckets_are_added_up_once() {
+        let bounds: Vec<f64> = (0..200_000).map(f64::from).collect();
+        let distribution = Distribution::explicit(&bounds, &vec![1.0; bounds.len() + 1], None).unwrap();
+        // Sums from the start for each bound are 20 billion additions.
+        let counts: Vec<(f64, f64)> = distribution.at_most().collect();
+        assert!(counts.iter().all(|(bound, count)| *count == bound + 1.0));
     }
 
     #[test]

@@ -15,6 +15,10 @@ const BATCH_SAMPLES: usize = 65_536;
 /// Faults whose text is kept; the rest are counted.
 const FAULTS_KEPT: usize = 20;
 
+/// Bytes of a fault's text that are kept, from its beginning and from its end.
+const FAULT_HEAD: usize = 600;
+const FAULT_TAIL: usize = 400;
+
 /// 1971-01-01, in nanoseconds since the epoch.
 const EARLIEST: i64 = 31_536_000_000_000_000;
 
@@ -37,9 +41,19 @@ impl Faults {
     pub fn add(&mut self, line: u64, error: impl std::fmt::Display) {
         self.count += 1;
         if self.first.len() < FAULTS_KEPT {
-            self.first.push(Fault { line, error: error.to_string() });
+            self.first.push(Fault { line, error: shortened(error.to_string()) });
         }
     }
+}
+
+/// A fault quotes what it is of, which may be as long as the input: the middle is left out.
+pub(super) fn shortened(text: String) -> String {
+    if text.len() <= FAULT_HEAD + FAULT_TAIL {
+        return text;
+    }
+    let head = &text[..text.floor_char_boundary(FAULT_HEAD)];
+    let tail = &text[text.ceil_char_boundary(text.len() - FAULT_TAIL)..];
+    format!("{head} … {tail}")
 }
 
 /// Times that are taken: the rest are refused, since they are nearly always a wrong unit or a wrong clock.
@@ -107,6 +121,7 @@ pub struct Gather<'a> {
     histograms: Histograms,
     pub faults: Faults,
     accepted: u64,
+    batches: u64,
 }
 
 impl<'a> Gather<'a> {
@@ -127,6 +142,7 @@ impl<'a> Gather<'a> {
             histograms: Histograms::default(),
             faults: Faults::default(),
             accepted: 0,
+            batches: 0,
         }
     }
 
@@ -206,11 +222,7 @@ impl<'a> Gather<'a> {
         if self.bounds.refuse(time, 0.0).is_some() || self.outlived(time, || metric.into()).is_some() {
             return Ok(());
         }
-        match self.series(metric, labels, About::default()) {
-            Ok(series) => self.end_of(series, time),
-            Err((_, Refusal::Budget(_))) => Ok(()),
-            Err((_, refusal)) => Err(refusal),
-        }
+        self.find(metric, labels).map_or(Ok(()), |series| self.end_of(series, time))
     }
 
     /// The same of a series that is known already, at a time that [`TimeBounds::refuse`] lets pass.
@@ -298,6 +310,7 @@ impl<'a> Gather<'a> {
         let samples = batch.len() as u64;
         self.intake.accept(batch)?;
         self.accepted += samples;
+        self.batches += 1;
         Ok(())
     }
 
@@ -306,22 +319,18 @@ impl<'a> Gather<'a> {
         self.accepted
     }
 
+    /// Batches acknowledged so far.
+    pub fn batches(&self) -> u64 {
+        self.batches
+    }
+
     fn series(
         &mut self,
         metric: &str,
         labels: &[(&str, &str)],
         about: About<'_>,
     ) -> Result<SeriesId, (Box<SeriesDef>, Refusal)> {
-        self.key.clear();
-        for text in std::iter::once(metric).chain(labels.iter().flat_map(|&(name, value)| [name, value])) {
-            self.key.extend_from_slice(text.as_bytes());
-            self.key.push(0xFF);
-        }
-        let seen = self.known.read().get(&self.key).and_then(|found| Some((found.field(0)?.1, found.is_old)));
-        if let Some((id, is_old)) = seen {
-            if is_old {
-                self.remember(id);
-            }
+        if let Some(id) = self.seen(metric, labels) {
             return Ok(id);
         }
         let mut def = SeriesDef::new(metric, Labels::new(labels.iter().copied()));
@@ -330,9 +339,36 @@ impl<'a> Gather<'a> {
         }
         def.unit = about.unit.into();
         def.help = about.help.into();
-        let id = self.intake.intern(&def).map_err(|refusal| (Box::new(def), refusal))?;
+        // What stands between here and the store may number series of its own.
+        let interned = def.check_size().map_err(Refusal::from).and_then(|()| self.intake.intern(&def));
+        let id = interned.map_err(|refusal| (Box::new(def), refusal))?;
         self.remember(id);
         Ok(id)
+    }
+
+    /// A series that was seen before, here or by the intake.
+    fn find(&mut self, metric: &str, labels: &[(&str, &str)]) -> Option<SeriesId> {
+        let seen = self.seen(metric, labels);
+        seen.or_else(|| {
+            let id = self.intake.find(&SeriesDef::new(metric, Labels::new(labels.iter().copied())))?;
+            self.remember(id);
+            Some(id)
+        })
+    }
+
+    /// A series that was seen here; its key is made either way.
+    fn seen(&mut self, metric: &str, labels: &[(&str, &str)]) -> Option<SeriesId> {
+        self.key.clear();
+        for text in std::iter::once(metric).chain(labels.iter().flat_map(|&(name, value)| [name, value])) {
+            self.key.extend_from_slice(text.as_bytes());
+            self.key.push(0xFF);
+        }
+        let (id, is_old) =
+            self.known.read().get(&self.key).and_then(|found| Some((found.field(0)?.1, found.is_old)))?;
+        if is_old {
+            self.remember(id);
+        }
+        Some(id)
     }
 
     fn remember(&self, series: SeriesId) {
@@ -355,6 +391,8 @@ pub(crate) mod testing {
         pub(crate) defs: Mutex<Vec<SeriesDef>>,
         pub(crate) batches: Mutex<Vec<Batch>>,
         pub(crate) described: Mutex<std::collections::BTreeMap<String, Description>>,
+        /// Knows the series alone that it was given. Without it, it has seen all there are.
+        pub(crate) is_new: bool,
     }
 
     impl Intake for Recorder {
@@ -366,6 +404,11 @@ pub(crate) mod testing {
                 defs.len() - 1
             });
             Ok(SeriesId(u32::try_from(id).unwrap()))
+        }
+
+        fn find(&self, def: &SeriesDef) -> Option<SeriesId> {
+            let is_known = self.defs.lock().unwrap().iter().any(|known| known.identity() == def.identity());
+            if is_known || !self.is_new { self.intern(def).ok() } else { None }
         }
 
         fn describe(&self, metric: &str, about: &Description) {
@@ -428,5 +471,59 @@ pub(crate) mod testing {
             }
             bent
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{Recorder, all_times};
+    use super::*;
+
+    fn at(nanos: i64) -> Timestamp {
+        Timestamp::from_nanos(nanos)
+    }
+
+    #[test]
+    fn a_series_of_too_many_labels_or_bytes_is_a_fault_and_the_rest_is_taken() {
+        let names: Vec<String> = (0..70_000).map(|at| format!("l{at}")).collect();
+        let many: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "v")).collect();
+        let long = "x".repeat(1 << 20);
+        let recorder = Recorder::default();
+        let mut gather = Gather::new(&recorder, all_times());
+        gather.sample(1, "m", &many, None, at(1), 1.0).unwrap();
+        gather.sample(2, "m", &[("a", &long)], None, at(1), 2.0).unwrap();
+        gather.histogram(3, &long, &[], About::default(), at(1), 1.0, 1.0, Vec::new()).unwrap();
+        gather.sample(4, "m", &[], None, at(1), 4.0).unwrap();
+        gather.flush().unwrap();
+        assert_eq!(recorder.samples(), [("m".to_owned(), 1, 4.0)]);
+        let lines: Vec<u64> = gather.faults.first.iter().map(|fault| fault.line).collect();
+        assert_eq!((gather.faults.count, lines), (3, vec![1, 2, 3]));
+        for fault in &gather.faults.first {
+            assert!(
+                fault.error.len() < 1100 && fault.error.contains("send fewer or shorter labels"),
+                "{}",
+                fault.error
+            );
+        }
+    }
+
+    #[test]
+    fn a_series_that_was_never_seen_has_no_end() {
+        let recorder = Recorder { is_new: true, ..Recorder::default() };
+        recorder.intern(&SeriesDef::new("of_others", Labels::default())).unwrap();
+        let mut gather = Gather::new(&recorder, all_times());
+        gather.sample(1, "here", &[], None, at(1), 1.0).unwrap();
+        for metric in ["never", "here", "of_others"] {
+            gather.end(metric, &[], at(2)).unwrap();
+        }
+        gather.flush().unwrap();
+        assert_eq!(recorder.batches.lock().unwrap()[0].rows[0].batch.num_rows(), 2);
+        assert_eq!(recorder.defs.lock().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn long_faults_keep_both_ends() {
+        let told = shortened(format!("the series é{}é is new: raise `memory`", "ö".repeat(100_000)));
+        assert!(told.starts_with("the series é") && told.ends_with("is new: raise `memory`") && told.len() < 1100);
     }
 }

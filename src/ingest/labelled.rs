@@ -12,11 +12,21 @@ pub struct Labelled {
     pub labels: Vec<(String, String)>,
 }
 
-impl Intake for Labelled {
-    fn intern(&self, def: &SeriesDef) -> Result<SeriesId, Refusal> {
+impl Labelled {
+    fn labelled(&self, def: &SeriesDef) -> SeriesDef {
         let added = self.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let labels = Labels::new(def.labels.iter().chain(added));
-        self.inner.intern(&SeriesDef { labels, ..def.clone() })
+        SeriesDef { labels, ..def.clone() }
+    }
+}
+
+impl Intake for Labelled {
+    fn intern(&self, def: &SeriesDef) -> Result<SeriesId, Refusal> {
+        self.inner.intern(&self.labelled(def))
+    }
+
+    fn find(&self, def: &SeriesDef) -> Option<SeriesId> {
+        self.inner.find(&self.labelled(def))
     }
 
     fn describe(&self, metric: &str, about: &Description) {
@@ -32,7 +42,8 @@ impl Intake for Labelled {
 pub struct Nowhere;
 
 impl Intake for Nowhere {
-    fn intern(&self, _: &SeriesDef) -> Result<SeriesId, Refusal> {
+    fn intern(&self, def: &SeriesDef) -> Result<SeriesId, Refusal> {
+        def.check_size()?;
         Ok(SeriesId(0))
     }
 
@@ -52,13 +63,18 @@ mod tests {
 
     #[test]
     fn added_labels_replace_those_that_came() {
-        let recorder = Arc::new(Recorder::default());
+        let recorder = Arc::new(Recorder { is_new: true, ..Recorder::default() });
         let labels = vec![("job".to_owned(), "batch".to_owned()), ("gone".to_owned(), String::new())];
         let labelled = Labelled { inner: recorder.clone(), labels };
         let mut gather = Gather::new(&labelled, all_times());
         let own = [("job", "x"), ("gone", "x"), ("code", "200")];
         gather.sample(1, "up", &own, None, Timestamp::from_nanos(7), 1.0).unwrap();
         gather.flush().unwrap();
+        gather.end("up", &own, Timestamp::from_nanos(8)).unwrap();
+        gather.flush().unwrap();
         assert_eq!(recorder.samples(), [(r#"up{code="200",job="batch"}"#.to_owned(), 7, 1.0)]);
+        assert_eq!(recorder.batches.lock().unwrap()[1].rows.len(), 1);
+        let found = labelled.find(&SeriesDef::new("up", Labels::new(own)));
+        assert_eq!((found, recorder.find(&SeriesDef::new("up", Labels::new(own)))), (Some(SeriesId(0)), None));
     }
 }

@@ -10,5 +10,5 @@ mod time;
 pub use batch::{Batch, Sample};
 pub use retention::{Keep, MetricRule, Pattern, Retention};
 pub use rows::{Ends, Histograms, Rows, Table};
-pub use series::{Description, Kind, Labels, SeriesDef, SeriesId};
+pub use series::{Description, Kind, LABELS_MAX, Labels, Oversize, SERIES_BYTES_MAX, SeriesDef, SeriesId};
 pub use time::{Span, Timestamp, TimestampError};

@@ -104,6 +104,31 @@ impl Labels {
     }
 }
 
+/// Labels that a series has at most.
+pub const LABELS_MAX: usize = 1000;
+/// Bytes that its metric and the names and values of its labels have at most, together.
+pub const SERIES_BYTES_MAX: usize = 64 << 10;
+
+/// A series of more than [`LABELS_MAX`] labels, or of more than [`SERIES_BYTES_MAX`] bytes: none is taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error(
+    "it has {labels} labels and {bytes} bytes of names and values, where a series has at most {LABELS_MAX} and {SERIES_BYTES_MAX}: send fewer or shorter labels"
+)]
+pub struct Oversize {
+    pub labels: usize,
+    pub bytes: usize,
+}
+
+impl Oversize {
+    /// Whether a series of so many labels and bytes may be.
+    ///
+    /// # Errors
+    /// What it has, where that is too much.
+    pub const fn check(labels: usize, bytes: usize) -> Result<(), Oversize> {
+        if labels > LABELS_MAX || bytes > SERIES_BYTES_MAX { Err(Oversize { labels, bytes }) } else { Ok(()) }
+    }
+}
+
 /// What the catalog keeps of a series. Two definitions with the same metric and labels are the same series.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct SeriesDef {
@@ -131,17 +156,27 @@ impl SeriesDef {
         self.metric.get(..usize::from(self.measurement_len)).unwrap_or("")
     }
 
+    /// Whether it is no larger than a series may be.
+    ///
+    /// # Errors
+    /// How large it is.
+    pub fn check_size(&self) -> Result<(), Oversize> {
+        let labels: usize = self.labels.iter().map(|(name, value)| name.len() + value.len()).sum();
+        Oversize::check(self.labels.iter().len(), self.metric.len() + labels)
+    }
+
     /// The metric and labels as bytes, the same for the same series and different for different ones:
     /// metric, then name and value of each label, each ended by the byte 0xFF, which is in no UTF-8 text.
     pub fn identity(&self) -> Vec<u8> {
         let labels: usize = self.labels.iter().map(|(name, value)| name.len() + value.len() + 2).sum();
         let mut bytes = Vec::with_capacity(self.metric.len() + 1 + labels);
-        self.identity_into(&mut bytes);
+        self.identity_into(usize::MAX, &mut bytes);
         bytes
     }
 
-    fn identity_into(&self, out: &mut Vec<u8>) {
-        let labels = self.labels.iter().flat_map(|(name, value)| [name, value]);
+    /// With so many of its labels at most.
+    fn identity_into(&self, labels_max: usize, out: &mut Vec<u8>) {
+        let labels = self.labels.iter().take(labels_max).flat_map(|(name, value)| [name, value]);
         for text in std::iter::once(&*self.metric).chain(labels) {
             out.extend_from_slice(text.as_bytes());
             out.push(END);
@@ -153,17 +188,18 @@ impl SeriesDef {
 const END: u8 = 0xFF;
 
 impl SeriesDef {
-    /// Appends the definition as bytes, as `store/FORMAT.md` draws them.
+    /// Appends the definition as bytes, as `store/FORMAT.md` draws them. Labels after the 65,535th, which no source takes,
+    /// are left out.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(self.kind as u8);
         out.extend_from_slice(&self.measurement_len.to_le_bytes());
-        let labels = u16::try_from(self.labels.iter().len()).expect("sources refuse more labels than 65,535");
+        let labels = u16::try_from(self.labels.iter().len()).unwrap_or(u16::MAX);
         out.extend_from_slice(&labels.to_le_bytes());
         for text in [&self.unit, &self.help] {
             out.extend_from_slice(text.as_bytes());
             out.push(END);
         }
-        self.identity_into(out);
+        self.identity_into(labels.into(), out);
     }
 
     /// Reads what [`SeriesDef::encode`] wrote from the front of `bytes`; `None` where they are not that.
@@ -222,6 +258,21 @@ mod tests {
         let all = bytes.clone();
         assert_eq!(SeriesDef::decode(&mut &bytes[..]), Some(def));
         assert!((0..all.len()).all(|cut| SeriesDef::decode(&mut &all[..cut]).is_none()));
+    }
+
+    #[test]
+    fn a_series_of_too_many_labels_or_bytes_is_told_and_encodes_even_so() {
+        let of = |count: usize| Labels::new((0..count).map(|at| (format!("l{at:06}"), "v")));
+        assert_eq!(SeriesDef::new("m", of(LABELS_MAX)).check_size(), Ok(()));
+        let over = SeriesDef::new("m", of(LABELS_MAX + 1)).check_size().unwrap_err();
+        assert_eq!(over, Oversize { labels: LABELS_MAX + 1, bytes: 8 * (LABELS_MAX + 1) + 1 });
+        let long = |bytes: usize| SeriesDef::new("m", Labels::new([("a", "x".repeat(bytes - 2))]));
+        assert_eq!(long(SERIES_BYTES_MAX).check_size(), Ok(()));
+        assert!(long(SERIES_BYTES_MAX + 1).check_size().is_err());
+        let mut bytes = Vec::new();
+        SeriesDef::new("m", of(70_000)).encode(&mut bytes);
+        let decoded = SeriesDef::decode(&mut &bytes[..]).unwrap();
+        assert_eq!(decoded.labels.iter().len(), 65_535);
     }
 
     #[test]

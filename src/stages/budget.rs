@@ -9,6 +9,8 @@ use crate::stats::Distinct;
 
 const HOUR: i64 = 3_600_000_000_000;
 const HOURS: i64 = 24;
+/// Bytes of the name of a metric that was refused which are kept.
+const METRIC_SHOWN: usize = 1000;
 
 /// How many series may come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,8 +85,9 @@ impl Account {
         let mut book = self.book();
         book.refused_samples += 1;
         book.refused_series.add(hash);
-        if book.last_refused.as_deref() != Some(&def.metric) {
-            book.last_refused = Some(def.metric.clone());
+        let metric = def.metric.get(..def.metric.floor_char_boundary(METRIC_SHOWN)).unwrap_or(&def.metric);
+        if book.last_refused.as_deref() != Some(metric) {
+            book.last_refused = Some(metric.into());
         }
     }
 

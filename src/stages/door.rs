@@ -68,7 +68,8 @@ fn plain(name: &str) -> String {
 
 impl Door {
     /// Makes room for a series that is new.
-    fn admit(&self) -> Result<(), Budget> {
+    fn admit(&self, def: &SeriesDef) -> Result<(), Budget> {
+        def.check_size().map_err(Budget::OfSeries)?;
         let series_max = self.spec.series_max;
         if self.store.registry().len() as u64 >= series_max {
             return Err(Budget::OfStore { series: series_max });
@@ -88,7 +89,7 @@ impl Intake for Door {
         if let Some(id) = registry.find(def) {
             return Ok(id);
         }
-        self.admit().map_err(|budget| {
+        self.admit(def).map_err(|budget| {
             self.account.refuse(def, FixedState::default().hash_one((&def.metric, &def.labels)));
             Refusal::Budget(budget)
         })?;
@@ -97,6 +98,10 @@ impl Intake for Door {
             self.account.give_back();
         }
         Ok(id)
+    }
+
+    fn find(&self, def: &SeriesDef) -> Option<SeriesId> {
+        self.store.registry().find(def)
     }
 
     fn describe(&self, metric: &str, about: &Description) {
@@ -124,5 +129,38 @@ impl Intake for Door {
         })?;
         self.account.add_samples(samples);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::model::{LABELS_MAX, Labels, Timestamp};
+    use crate::store::StoreSpec;
+    use crate::world::{SimClock, SimDisk, World};
+
+    #[test]
+    fn a_series_too_large_is_refused_and_the_store_goes_on() {
+        let catalog = tempfile::tempdir().unwrap();
+        let clock = Arc::new(SimClock::at(Timestamp::parse("2026-03-01").unwrap()));
+        let world = World::simulated(clock, Arc::new(SimDisk::new()), 7);
+        let store = Store::open_with_catalog(world, Path::new("/data"), catalog.path(), StoreSpec::default()).unwrap();
+        let doors = Doors::new(Arc::new(store), BudgetSpec::default());
+        let door = doors.source("test");
+        let labels = |count: usize| Labels::new((0..count).map(|at| (format!("l{at}"), "v")));
+        for count in [LABELS_MAX + 1, 70_000] {
+            let refused = door.intern(&SeriesDef::new("m", labels(count)));
+            assert!(matches!(refused, Err(Refusal::Budget(Budget::OfSeries(_)))), "{refused:?}");
+        }
+        let good = SeriesDef::new("m", labels(LABELS_MAX));
+        assert_eq!(door.find(&good), None);
+        let series = door.intern(&good).unwrap();
+        assert_eq!(door.find(&good), Some(series));
+        let mut batch = Batch::default();
+        batch.push(series, Timestamp::parse("2026-03-01").unwrap(), 1.0);
+        door.accept(batch).unwrap();
+        assert_eq!((doors.stats()[0].refused_samples, doors.stats()[0].series), (2, 1));
     }
 }

@@ -70,7 +70,11 @@ fn otlp(after: i64) -> String {
         {"name": "size", "histogram": {"aggregationTemporality": 2, "dataPoints": [{
             "timeUnixNano": nanos.to_string(), "count": "3", "sum": 6.5, "bucketCounts": ["1", "2"], "explicitBounds": [2.0],
         }]}},
-        {"name": "gone", "gauge": {"dataPoints": [{"timeUnixNano": nanos.to_string(), "flags": 1}]}},
+        {"name": "web_load", "gauge": {"dataPoints": [{
+            "timeUnixNano": nanos.to_string(), "flags": 1, "attributes": [
+                {"key": "host", "value": {"stringValue": "a"}}, {"key": "zone", "value": {"stringValue": "é"}},
+            ],
+        }]}},
     ]}]}]})
     .to_string()
 }

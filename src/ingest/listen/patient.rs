@@ -21,6 +21,10 @@ impl Intake for Patient {
         self.inner.intern(def)
     }
 
+    fn find(&self, def: &SeriesDef) -> Option<SeriesId> {
+        self.inner.find(def)
+    }
+
     fn describe(&self, metric: &str, about: &Description) {
         self.inner.describe(metric, about);
     }

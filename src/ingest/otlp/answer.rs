@@ -12,7 +12,8 @@ use opentelemetry_proto::tonic::collector::metrics::v1::{
 use prost::Message;
 use serde_json::json;
 
-use super::Report;
+use super::{Report, weight};
+use crate::ingest::gather::shortened;
 
 const RETRY_INFO: &str = "type.googleapis.com/google.rpc.RetryInfo";
 
@@ -40,16 +41,16 @@ impl OtlpEncoding {
         }
     }
 
+    /// The request, and how many exemplars there were beside those in it.
+    ///
     /// # Errors
-    /// A sentence, where the body is no request.
-    pub(super) fn decode(self, body: &[u8]) -> Result<ExportMetricsServiceRequest, String> {
+    /// A sentence, where the body is no request, or would take too much memory.
+    pub(super) fn decode(self, body: &[u8]) -> Result<(ExportMetricsServiceRequest, u64), String> {
         let (decoded, what) = match self {
-            OtlpEncoding::Protobuf => {
-                (ExportMetricsServiceRequest::decode(body).map_err(|error| error.to_string()), "protobuf")
-            }
-            OtlpEncoding::Json => (super::json::request(body), "JSON"),
+            OtlpEncoding::Protobuf => (protobuf_request(body).map(|request| (request, 0)), "protobuf"),
+            OtlpEncoding::Json => (weight::check_json(body).and_then(|()| super::json::request(body)), "JSON"),
         };
-        decoded.map_err(|error| format!("the body is no ExportMetricsServiceRequest in {what}: {error}"))
+        decoded.map_err(|error| format!("the body is no ExportMetricsServiceRequest in {what}: {}", shortened(error)))
     }
 
     /// The answer to a request that was taken, in whole or in part.
@@ -96,6 +97,11 @@ impl OtlpEncoding {
             }
         }
     }
+}
+
+fn protobuf_request(body: &[u8]) -> Result<ExportMetricsServiceRequest, String> {
+    weight::check_protobuf(body)?;
+    ExportMetricsServiceRequest::decode(body).map_err(|error| error.to_string())
 }
 
 /// `google.rpc.RetryInfo`.

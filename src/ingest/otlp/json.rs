@@ -18,11 +18,14 @@ use opentelemetry_proto::tonic::resource::v1 as resource;
 use serde::de::{Error, IgnoredAny, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
+/// The request without its exemplars, and how many there were.
+///
 /// # Errors
 /// A sentence with line and column, where the text is no such request.
-pub(super) fn request(text: &[u8]) -> Result<ExportMetricsServiceRequest, String> {
+pub(super) fn request(text: &[u8]) -> Result<(ExportMetricsServiceRequest, u64), String> {
     let request: Request = serde_json::from_slice(text).map_err(|error| error.to_string())?;
-    Ok(ExportMetricsServiceRequest { resource_metrics: all(request.resource_metrics) })
+    let exemplars = request.exemplars();
+    Ok((ExportMetricsServiceRequest { resource_metrics: all(request.resource_metrics) }, exemplars))
 }
 
 type List<T> = Option<Vec<T>>;
@@ -186,6 +189,29 @@ struct Values<T> {
     values: List<T>,
 }
 
+impl Request {
+    fn exemplars(&self) -> u64 {
+        let scopes =
+            self.resource_metrics.iter().flatten().flat_map(|resource| resource.scope_metrics.iter().flatten());
+        scopes.flat_map(|scope| scope.metrics.iter().flatten()).map(Metric::exemplars).sum()
+    }
+}
+
+impl Metric {
+    fn exemplars(&self) -> u64 {
+        let numbers = self.gauge.iter().chain(&self.sum).map(|points| points.exemplars(|point| &point.exemplars));
+        let histograms = self.histogram.iter().map(|points| points.exemplars(|point| &point.exemplars));
+        let exponential = self.exponential_histogram.iter().map(|points| points.exemplars(|point| &point.exemplars));
+        numbers.chain(histograms).chain(exponential).sum()
+    }
+}
+
+impl<P> Points<P> {
+    fn exemplars(&self, of: impl Fn(&P) -> &List<IgnoredAny>) -> u64 {
+        self.data_points.iter().flatten().map(|point| of(point).as_ref().map_or(0, Vec::len) as u64).sum()
+    }
+}
+
 impl From<ResourceMetrics> for metrics::ResourceMetrics {
     fn from(from: ResourceMetrics) -> Self {
         let resource = from.resource.map(|resource| resource::Resource {
@@ -242,11 +268,6 @@ impl From<Metric> for metrics::Metric {
     }
 }
 
-/// As many as there were: they are counted, not kept.
-fn exemplars(list: Option<&Vec<IgnoredAny>>) -> Vec<metrics::Exemplar> {
-    vec![metrics::Exemplar::default(); list.map_or(0, Vec::len)]
-}
-
 impl From<NumberPoint> for metrics::NumberDataPoint {
     fn from(from: NumberPoint) -> Self {
         let double = from.as_double.map(|number| number_data_point::Value::AsDouble(number.0));
@@ -254,7 +275,7 @@ impl From<NumberPoint> for metrics::NumberDataPoint {
             attributes: all(from.attributes),
             start_time_unix_nano: plain(from.start_time_unix_nano),
             time_unix_nano: plain(from.time_unix_nano),
-            exemplars: exemplars(from.exemplars.as_ref()),
+            exemplars: Vec::new(),
             flags: plain(from.flags),
             value: double.or(from.as_int.map(|number| number_data_point::Value::AsInt(number.0))),
         }
@@ -271,7 +292,7 @@ impl From<HistogramPoint> for metrics::HistogramDataPoint {
             sum: from.sum.map(|number| number.0),
             bucket_counts: numbers(from.bucket_counts),
             explicit_bounds: numbers(from.explicit_bounds),
-            exemplars: exemplars(from.exemplars.as_ref()),
+            exemplars: Vec::new(),
             flags: plain(from.flags),
             min: from.min.map(|number| number.0),
             max: from.max.map(|number| number.0),
@@ -292,7 +313,7 @@ impl From<ExponentialPoint> for metrics::ExponentialHistogramDataPoint {
             positive: from.positive.map(WireBuckets::from),
             negative: from.negative.map(WireBuckets::from),
             flags: plain(from.flags),
-            exemplars: exemplars(from.exemplars.as_ref()),
+            exemplars: Vec::new(),
             min: from.min.map(|number| number.0),
             max: from.max.map(|number| number.0),
             zero_threshold: plain(from.zero_threshold),

@@ -24,6 +24,7 @@ mod reader;
 #[cfg(test)]
 mod tests;
 mod totals;
+mod weight;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -85,8 +86,10 @@ impl Otlp {
         now: Timestamp,
         gather: &mut Gather<'_>,
     ) -> Result<Report, OtlpError> {
-        let request = encoding.decode(body).map_err(OtlpError::Body)?;
-        Ok(self.take_request(&request, now, gather)?)
+        let (request, exemplars) = encoding.decode(body).map_err(OtlpError::Body)?;
+        let mut report = self.take_request(&request, now, gather)?;
+        report.exemplars += exemplars;
+        Ok(report)
     }
 
     fn take_request(
@@ -97,11 +100,12 @@ impl Otlp {
     ) -> Result<Report, Refusal> {
         self.known.age(now);
         self.deltas().age(now);
+        self.contexts().age(now);
         let mut reader = Reader::new(self, now, gather);
         let read = reader.request(request).and_then(|()| reader.flush());
-        let (report, undone) = reader.finish();
+        let (report, added) = reader.finish();
         if read.is_err() {
-            self.deltas().undo(undone);
+            self.deltas().undo(added);
         }
         read.map(|()| report)
     }
@@ -115,7 +119,7 @@ impl Otlp {
         self.deltas.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn context(&self, key: &[u8]) -> Option<u64> {
-        self.contexts.lock().unwrap_or_else(PoisonError::into_inner).number(key)
+    fn contexts(&self) -> MutexGuard<'_, Contexts> {
+        self.contexts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -10,15 +10,16 @@ use opentelemetry_proto::tonic::metrics::v1::{
     AggregationTemporality, DataPointFlags, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, SummaryDataPoint,
 };
 
-use super::deltas::{Interval, Undo};
+use super::deltas::{Added, Interval};
 use super::labels::{self, END, Level};
 use super::name::{Shape, metric_name, unit_name};
 use super::totals::Total;
 use super::{Otlp, Report};
 use crate::flow::Refusal;
+use crate::ingest::distribution::{BUCKETS_MAX, number_text};
 use crate::ingest::gather::{About, Gather};
 use crate::ingest::known::NewField;
-use crate::model::{Kind, Labels, SeriesDef, SeriesId, Timestamp};
+use crate::model::{Kind, Labels, Oversize, SERIES_BYTES_MAX, SeriesDef, SeriesId, Timestamp};
 
 /// Begins a key of ours among others in [`crate::ingest::Known`]; begins no UTF-8 text.
 const OURS: u8 = 0xFE;
@@ -30,17 +31,22 @@ pub(super) struct Reader<'r, 'g> {
     now: Timestamp,
     gather: &'r mut Gather<'g>,
     key: Vec<u8>,
-    undone: Vec<Undo>,
+    added: Added,
+    /// Batches that were stored before.
+    batches: u64,
     report: Report,
     /// Faults that were there before.
     faults: usize,
 }
 
+/// The number of a resource or scope; `None` where there is no room, a sentence where it is too large.
+type Numbered = Result<Option<u64>, String>;
+
 /// A resource and scope.
 struct Context<'m> {
     resource: &'m ResourceMetrics,
     scope: &'m ScopeMetrics,
-    number: Option<u64>,
+    number: Numbered,
     labels: OnceCell<[Level; 2]>,
 }
 
@@ -117,18 +123,22 @@ impl Named<'_> {
     }
 
     fn named(&self) -> Result<&str, Trouble> {
-        self.name().ok_or_else(|| Trouble::Fault("it has no name of letters or digits: give it one".to_owned()))
+        let none = || Trouble::Fault("it has no name of letters or digits: give it one".to_owned());
+        let name = self.name().ok_or_else(none)?;
+        if name.len() > SERIES_BYTES_MAX {
+            return Err(Trouble::Fault(format!("its name is {} letters long: send a shorter one", name.len())));
+        }
+        Ok(name)
     }
 
     /// What labels of the point lie over.
     fn below<'l>(&'l self, point: &'l Level) -> Result<Vec<(&'l str, &'l str)>, Trouble> {
+        self.context.number.as_ref().map_err(|told| Trouble::Fault(told.clone()))?;
         let levels = self.context.labels().iter().chain([point]);
         let pairs: Vec<_> =
             levels.flat_map(|level| level.iter().map(|(name, value)| (name.as_str(), value.as_str()))).collect();
-        // One more is for `le` or `quantile`.
-        if pairs.len() >= usize::from(u16::MAX) {
-            return Err(Trouble::Fault("it has over 65,535 attributes: send fewer".to_owned()));
-        }
+        let bytes = pairs.iter().map(|(name, value)| name.len() + value.len()).sum();
+        Oversize::check(pairs.len(), bytes).map_err(|oversize| Trouble::Fault(oversize.to_string()))?;
         Ok(pairs)
     }
 }
@@ -163,14 +173,17 @@ fn interval(start: u64, end: Timestamp) -> Interval {
 
 impl<'r, 'g> Reader<'r, 'g> {
     pub fn new(otlp: &'r Otlp, now: Timestamp, gather: &'r mut Gather<'g>) -> Self {
-        let faults = gather.faults.first.len();
-        Reader { otlp, now, gather, key: Vec::new(), undone: Vec::new(), report: Report::default(), faults }
+        let (faults, batches) = (gather.faults.first.len(), gather.batches());
+        let (key, added, report) = (Vec::new(), Added::default(), Report::default());
+        Reader { otlp, now, gather, key, added, batches, report, faults }
     }
 
     pub fn request(&mut self, request: &ExportMetricsServiceRequest) -> Result<(), Refusal> {
         for resource in &request.resource_metrics {
+            let of_resource = self.number_of_resource(resource);
             for scope in &resource.scope_metrics {
-                let context = self.context(resource, scope);
+                let number = self.number_of_scope(&of_resource, scope);
+                let context = Context { resource, scope, number, labels: OnceCell::new() };
                 scope.metrics.iter().try_for_each(|metric| self.metric(&context, metric))?;
             }
         }
@@ -182,7 +195,7 @@ impl<'r, 'g> Reader<'r, 'g> {
     }
 
     /// What came of it, and how to take its deltas back.
-    pub fn finish(mut self) -> (Report, Vec<Undo>) {
+    pub fn finish(mut self) -> (Report, Added) {
         if self.report.refused > 0 {
             let Report { points, refused, .. } = self.report;
             let new = self.gather.faults.first.get(self.faults..).unwrap_or(&[]);
@@ -191,12 +204,22 @@ impl<'r, 'g> Reader<'r, 'g> {
             self.report.told =
                 format!("{refused} of {points} data points were refused, the rest is stored; the first: {first}");
         }
-        (self.report, self.undone)
+        (self.report, self.added)
     }
 
-    fn context<'m>(&mut self, resource: &'m ResourceMetrics, scope: &'m ScopeMetrics) -> Context<'m> {
+    fn number_of_resource(&mut self, resource: &ResourceMetrics) -> Numbered {
         self.key.clear();
         labels::key_into(resource.resource.as_ref().map_or(&[], |resource| &resource.attributes), &mut self.key);
+        self.otlp.contexts().number(&self.key)
+    }
+
+    /// Of a scope of that resource: of another's it is another.
+    fn number_of_scope(&mut self, resource: &Numbered, scope: &ScopeMetrics) -> Numbered {
+        let Some(number) = resource.clone()? else { return Ok(None) };
+        self.key.clear();
+        self.key.push(OURS);
+        self.key.push(OURS);
+        self.key.extend_from_slice(&number.to_le_bytes());
         if let Some(scope) = &scope.scope {
             for text in [&scope.name, &scope.version] {
                 self.key.extend_from_slice(text.as_bytes());
@@ -204,7 +227,7 @@ impl<'r, 'g> Reader<'r, 'g> {
             }
             labels::key_into(&scope.attributes, &mut self.key);
         }
-        Context { resource, scope, number: self.otlp.context(&self.key), labels: OnceCell::new() }
+        self.otlp.contexts().number(&self.key)
     }
 
     fn metric(&mut self, context: &Context<'_>, metric: &Metric) -> Result<(), Refusal> {
@@ -289,6 +312,10 @@ impl<'r, 'g> Reader<'r, 'g> {
             }
         }
         self.report.refused += u64::from(self.gather.faults.count > before);
+        if self.gather.batches() > self.batches {
+            self.batches = self.gather.batches();
+            self.added.keep();
+        }
         Ok(())
     }
 
@@ -301,10 +328,11 @@ impl<'r, 'g> Reader<'r, 'g> {
             None => return Err(Trouble::Fault("a point without a value: send one, or flag it".to_owned())),
         };
         let time = self.time(metric, point.time_unix_nano, value)?;
-        let series = self.series(metric, &point.attributes)?;
         if no_value(point.flags) {
-            return Ok(self.gather.end_of(series, time)?);
+            let own = labels::of_point(&point.attributes);
+            return Ok(self.gather.end(metric.named()?, &metric.below(&own)?, time)?);
         }
+        let series = self.series(metric, &point.attributes)?;
         if adds == Adds::Cumulative {
             return Ok(self.gather.push(series, time, value)?);
         }
@@ -323,9 +351,11 @@ impl<'r, 'g> Reader<'r, 'g> {
         let own = labels::of_point(point.attributes);
         let (name, below) = (metric.named()?, metric.below(&own)?);
         if no_value(point.flags) {
-            let series = self.series(metric, point.attributes)?;
-            self.gather.end_of(series, time)?;
-            let bounds: Vec<String> = point.bounds.iter().map(f64::to_string).chain(["+Inf".to_owned()]).collect();
+            let bounds = point.bounds.iter().filter(|bound| bound.is_finite()).map(|&bound| number_text(bound));
+            let bounds: Vec<String> = bounds.take(BUCKETS_MAX).chain(["+Inf".to_owned()]).collect();
+            self.gather.end(name, &below, time)?;
+            self.gather.end(&format!("{name}_min"), &below, time)?;
+            self.gather.end(&format!("{name}_max"), &below, time)?;
             return self.end_parts(name, &below, time, ("le", &bounds), "_bucket");
         }
         let total = point.total?;
@@ -352,7 +382,7 @@ impl<'r, 'g> Reader<'r, 'g> {
         let time = self.time(metric, point.time_unix_nano, 0.0)?;
         let own = labels::of_point(&point.attributes);
         let (name, below) = (metric.named()?, metric.below(&own)?);
-        let quantiles: Vec<String> = point.quantile_values.iter().map(|at| at.quantile.to_string()).collect();
+        let quantiles: Vec<String> = point.quantile_values.iter().map(|at| number_text(at.quantile)).collect();
         if no_value(point.flags) {
             return self.end_parts(name, &below, time, ("quantile", &quantiles), "");
         }
@@ -399,9 +429,7 @@ impl<'r, 'g> Reader<'r, 'g> {
         of: impl FnOnce(&Total) -> T,
     ) -> Result<T, Trouble> {
         let mut deltas = self.otlp.deltas();
-        let (total, undo) = deltas.add(series, interval, delta, self.now)?;
-        self.undone.extend(undo);
-        Ok(of(total))
+        Ok(of(deltas.add(series, interval, delta, self.now, &mut self.added)?))
     }
 
     /// The time of a point, if a sample of then is taken.
@@ -431,7 +459,8 @@ impl<'r, 'g> Reader<'r, 'g> {
         let mut def = SeriesDef::new(metric.named()?, Labels::new(metric.below(&own)?));
         let about = metric.about();
         (def.kind, def.unit, def.help) = (metric.kind, about.unit.into(), about.help.into());
-        let series = self.gather.intake().intern(&def).map_err(|refusal| match refusal {
+        let interned = def.check_size().map_err(Refusal::from).and_then(|()| self.gather.intake().intern(&def));
+        let series = interned.map_err(|refusal| match refusal {
             Refusal::Budget(budget) => Trouble::Fault(format!("the series {def} is new: {budget}")),
             refusal => Trouble::Refusal(refusal),
         })?;
@@ -443,7 +472,7 @@ impl<'r, 'g> Reader<'r, 'g> {
 
     /// All that a series' name and labels are made of, as bytes; `false` where there are too many.
     fn make_key(&mut self, metric: &Named<'_>, attributes: &[KeyValue]) -> bool {
-        let Some(context) = metric.context.number else { return false };
+        let Ok(Some(context)) = metric.context.number else { return false };
         self.key.clear();
         self.key.extend_from_slice(&[OURS, metric.shape as u8]);
         self.key.extend_from_slice(&context.to_le_bytes());

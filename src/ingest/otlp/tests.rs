@@ -352,9 +352,13 @@ fn no_recorded_value_ends_the_series() {
         metric("s", "", Data::Summary(Summary { data_points: vec![summary] })),
     ]);
     assert_eq!((report.points, report.refused), (7, 0), "{}", report.told);
-    // g, c, h with three buckets, count and sum, the summary's count and sum.
-    assert_eq!(bed.rows(Table::Staleness), 1 + 1 + 6 + 2);
+    // g, c, h with three buckets, count, sum, min and max, the summary's count and sum.
+    assert_eq!(bed.rows(Table::Staleness), 1 + 1 + 8 + 2);
     assert!(bed.samples().iter().all(|(_, seconds, _)| *seconds == 10));
+    let bed = Bed { recorder: Recorder { is_new: true, ..Recorder::default() }, ..Bed::new() };
+    let gone = NumberDataPoint { flags: 1, value: None, ..int(20, 0) };
+    bed.take(vec![metric("g", "", gauge(vec![gone.clone()])), metric("c", "", sum(DELTA, true, vec![gone]))]);
+    assert_eq!((bed.rows(Table::Staleness), bed.recorder.defs.lock().unwrap().len()), (0, 0), "none was seen before");
 }
 
 #[test]
@@ -368,6 +372,21 @@ fn points_that_cannot_be_are_refused_by_name_and_the_rest_is_taken() {
         (histogram(9, vec![explicit(10, &[1, 1, 1])]), "neither cumulative nor delta"),
         (histogram(CUMULATIVE, vec![explicit(10, &[1, 1])]), "2 bounds and 2 buckets"),
         (exponential(3, &[(10, 0, 0, &[1])]), "neither cumulative nor delta"),
+        (exponential(DELTA, &[(10, i32::MIN, 0, &[1; 500])]), "a scale of -2147483648: send -10 to 20"),
+        (
+            gauge(vec![NumberDataPoint { attributes: vec![text("a", &"x".repeat(70_000))], ..int(10, 1) }]),
+            "send fewer or shorter labels",
+        ),
+        (
+            histogram(
+                CUMULATIVE,
+                vec![HistogramDataPoint {
+                    attributes: (0..1001).map(|at| text(&format!("a{at}"), "x")).collect(),
+                    ..explicit(10, &[1, 1, 1])
+                }],
+            ),
+            "send fewer or shorter labels",
+        ),
     ];
     for (data, wanted) in cases {
         let bed = Bed::new();
@@ -408,6 +427,87 @@ fn what_is_refused_while_behind_counts_once_when_it_comes_again() {
     bed.otlp.take(&body, OtlpEncoding::Protobuf, now(), &mut gather).unwrap();
     let values: Vec<f64> = bed.recorder.batches.lock().unwrap().iter().flat_map(|batch| batch.values.clone()).collect();
     assert_eq!(values, [5.0, 7.0]);
+}
+
+/// Takes so many batches, then none.
+struct Few(Recorder, std::sync::atomic::AtomicU64);
+
+impl Intake for Few {
+    fn intern(&self, def: &SeriesDef) -> Result<SeriesId, Refusal> {
+        self.0.intern(def)
+    }
+
+    fn describe(&self, _: &str, _: &Description) {}
+
+    fn accept(&self, batch: Batch) -> Result<(), Refusal> {
+        use std::sync::atomic::Ordering::Relaxed;
+        let left = self.1.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1));
+        let behind = Refusal::Behind { what: "a test".into(), retry_after: std::time::Duration::from_secs(2) };
+        left.map_err(|_| behind)?;
+        self.0.accept(batch)
+    }
+}
+
+#[test]
+fn what_was_stored_of_a_request_that_is_refused_then_stays_counted() {
+    let otlp = Otlp::new(Arc::default(), 32 << 20);
+    let few = Few(Recorder::default(), 1.into());
+    let labelled = |at: usize| NumberDataPoint { attributes: vec![pair("n", Any::IntValue(at as i64))], ..int(10, 5) };
+    // One point again and again fills a batch.
+    let mut points: Vec<NumberDataPoint> = vec![labelled(0); 65_536];
+    points.push(labelled(1));
+    let body = request(vec![metric("n", "", sum(DELTA, true, points))]).encode_to_vec();
+    let mut gather = Gather::new(&few, all_times());
+    let refused = otlp.take(&body, OtlpEncoding::Protobuf, now(), &mut gather).unwrap_err();
+    assert!(matches!(refused, OtlpError::Refused(Refusal::Behind { .. })), "{refused}");
+    few.1.store(10, std::sync::atomic::Ordering::Relaxed);
+    let next = |at: usize| NumberDataPoint { attributes: labelled(at).attributes, ..int(20, 1) };
+    let body = request(vec![metric("n", "", sum(DELTA, true, vec![next(0), next(1)]))]).encode_to_vec();
+    otlp.take(&body, OtlpEncoding::Protobuf, now(), &mut Gather::new(&few, all_times())).unwrap();
+    let batches = few.0.batches.lock().unwrap();
+    assert_eq!((batches[0].len(), &batches[1].values[..]), (65_536, &[6.0, 1.0][..]));
+}
+
+#[test]
+fn two_points_that_are_one_series_and_time_are_told() {
+    let bed = Bed::new();
+    let of = |name: &str, value: i64| NumberDataPoint { attributes: vec![text(name, "x")], ..int(10, value) };
+    let metrics =
+        |values: [i64; 2]| vec![metric("n", "", sum(DELTA, true, vec![of("a.b", values[0]), of("a_b", values[1])]))];
+    let report = bed.take(metrics([5, 7]));
+    assert_eq!((report.points, report.refused), (2, 1));
+    assert!(report.told.contains("another delta up to") && report.told.contains("an attribute"), "{}", report.told);
+    let again = bed.take(metrics([5, 5]));
+    assert_eq!(again.refused, 0, "{}", again.told);
+}
+
+#[test]
+fn a_resource_too_large_refuses_its_points() {
+    let bed = Bed::new();
+    let mut request = request(vec![metric("m", "", gauge(vec![int(10, 1)]))]);
+    let mut other = request.resource_metrics[0].clone();
+    other.resource.as_mut().unwrap().attributes.push(text("a", &"x".repeat(70_000)));
+    request.resource_metrics.push(other);
+    let mut gather = Gather::new(&bed.recorder, all_times());
+    let report = bed.otlp.take(&request.encode_to_vec(), OtlpEncoding::Protobuf, now(), &mut gather).unwrap();
+    assert_eq!((report.points, report.refused), (2, 1));
+    assert!(report.told.contains("its resource or scope takes 700"), "{}", report.told);
+    assert_eq!(bed.samples(), owned(&[("m", 10, 1.0)]));
+}
+
+#[test]
+fn bodies_that_grow_when_they_are_read_are_refused() {
+    let refused = |body: &[u8], encoding| {
+        let bed = Bed::new();
+        let mut gather = Gather::new(&bed.recorder, all_times());
+        bed.otlp.take(body, encoding, now(), &mut gather).unwrap_err().to_string()
+    };
+    let told = refused(&[0x0A, 0].repeat(1 << 20), OtlpEncoding::Protobuf);
+    assert!(told.contains("its 2097152 bytes take over 16 times as many"), "{told}");
+    let text = format!("{{\"resourceMetrics\":[{}{{}}]}}", "{},".repeat(1 << 20));
+    assert!(refused(text.as_bytes(), OtlpEncoding::Json).contains("over 16 times as many"));
+    let text = format!("{{\"resourceMetrics\":[{{\"scopeMetrics\":\"{}\"}}]}}", "y".repeat(1 << 20));
+    assert!(refused(text.as_bytes(), OtlpEncoding::Json).len() < 1200, "a fault is no echo");
 }
 
 #[test]

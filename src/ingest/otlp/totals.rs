@@ -1,14 +1,19 @@
 //! What a point with delta temporality adds to: a number, or a histogram of either kind.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::ops::RangeInclusive;
+
+use foldhash::quality::FixedState;
 
 use opentelemetry_proto::tonic::metrics::v1::exponential_histogram_data_point::Buckets;
 use opentelemetry_proto::tonic::metrics::v1::{ExponentialHistogramDataPoint, HistogramDataPoint};
 
+use crate::ingest::distribution::BUCKETS_MAX;
 use crate::ingest::{Distribution, Exponential};
 
-/// Buckets of one histogram that are taken: SDKs send up to 160.
-const BUCKETS_MAX: usize = 2000;
+/// Scales of exponential histograms: coarser ones hold all doubles in a bucket or two, finer ones tell none apart.
+const SCALES: RangeInclusive<i32> = -10..=20;
 /// Buckets on one side of zero that a sum of exponential histograms keeps: then its scale goes down.
 const KEPT: usize = 320;
 
@@ -67,6 +72,9 @@ impl Total {
         if buckets > BUCKETS_MAX {
             return Err(format!("a histogram of {buckets} buckets: send at most {BUCKETS_MAX}"));
         }
+        if !SCALES.contains(&point.scale) {
+            return Err(format!("a scale of {}: send {} to {}", point.scale, SCALES.start(), SCALES.end()));
+        }
         let threshold = point.zero_threshold;
         if !threshold.is_finite() || threshold < 0.0 {
             return Err(format!("a zero threshold of {threshold}: send 0 or more"));
@@ -92,16 +100,48 @@ impl Total {
         }
     }
 
+    /// The same, but where it `is_full` only if it takes no more memory then; whether it was added.
+    pub fn add_within(&mut self, delta: Total, is_full: bool) -> bool {
+        if !is_full {
+            self.add(delta);
+            return true;
+        }
+        let mut sum = self.clone();
+        sum.add(delta);
+        let fits = sum.heap() <= self.heap();
+        if fits {
+            *self = sum;
+        }
+        fits
+    }
+
     /// Bytes of memory beside itself.
     pub fn heap(&self) -> usize {
         match self {
             Total::Number(_) => 0,
             Total::Explicit(total) => size_of::<ExplicitTotal>() + 8 * (total.bounds.len() + total.counts.len()),
-            // A node of the tree is half full at worst.
             Total::Exponential(total) => {
-                size_of::<ExponentialTotal>() + 24 * (total.positive.len() + total.negative.len())
+                let sides = [&total.positive, &total.negative];
+                size_of::<ExponentialTotal>() + sides.map(tree_bytes).iter().sum::<usize>()
             }
         }
+    }
+
+    /// The same for the same values, and hardly ever for others.
+    pub fn fingerprint(&self) -> u64 {
+        let mut hasher = FixedState::default().build_hasher();
+        match self {
+            Total::Number(number) => (0, number.to_bits()).hash(&mut hasher),
+            Total::Explicit(total) => {
+                total.bounds.iter().for_each(|bound| bound.to_bits().hash(&mut hasher));
+                (1, &total.counts, total.count, total.sum.map(f64::to_bits)).hash(&mut hasher);
+            }
+            Total::Exponential(total) => {
+                (2, &total.positive, &total.negative, total.scale, total.threshold.to_bits()).hash(&mut hasher);
+                (total.zero, total.count, total.sum.map(f64::to_bits)).hash(&mut hasher);
+            }
+        }
+        hasher.finish()
     }
 
     pub fn number(&self) -> Option<f64> {
@@ -141,7 +181,7 @@ impl ExponentialTotal {
         merge(&mut self.positive, delta.positive);
         merge(&mut self.negative, delta.negative);
         while self.positive.len().max(self.negative.len()) > KEPT {
-            self.coarsen(self.scale - 1);
+            self.coarsen(self.scale.saturating_sub(1));
         }
         // Buckets that a wider threshold covers stay where they are: their values are as near as they were.
         self.threshold = self.threshold.max(delta.threshold);
@@ -171,6 +211,11 @@ impl ExponentialTotal {
         let all = Distribution::exponential(self.scale, zero, &side(&self.positive), &side(&self.negative), self.sum);
         all.with_count(self.count as f64)
     }
+}
+
+/// A node of the tree has room for eleven, and is half full at worst.
+fn tree_bytes(side: &BTreeMap<i32, u64>) -> usize {
+    if side.is_empty() { 0 } else { 24 * side.len().max(7) }
 }
 
 fn merge(into: &mut BTreeMap<i32, u64>, more: impl IntoIterator<Item = (i32, u64)>) {
@@ -242,6 +287,33 @@ mod tests {
     }
 
     #[test]
+    fn the_coarsest_and_widest_sums_come_to_an_end() {
+        let mut total = exponential(-10, i32::MIN, &[1; 1000]);
+        total.add(exponential(-10, i32::MAX - 2000, &[1; 1000]));
+        total.add(exponential(-10, -500, &[1; 1000]));
+        let Total::Exponential(inner) = &total else { unreachable!() };
+        assert_eq!(inner.positive.values().sum::<u64>(), 3000);
+        assert!(inner.positive.len() <= KEPT && total.heap() < 24 * KEPT + 200);
+    }
+
+    #[test]
+    fn fingerprints_tell_values_apart() {
+        let all = [
+            Total::Number(1.0),
+            Total::Number(2.0),
+            explicit(&[1.0], &[1, 2]).unwrap(),
+            explicit(&[2.0], &[1, 2]).unwrap(),
+            explicit(&[1.0], &[2, 1]).unwrap(),
+            exponential(2, 4, &[1, 2]),
+            exponential(2, 5, &[1, 2]),
+            exponential(1, 4, &[1, 2]),
+        ];
+        let prints: std::collections::BTreeSet<u64> = all.iter().map(Total::fingerprint).collect();
+        assert_eq!(prints.len(), all.len());
+        assert_eq!(all[5].fingerprint(), exponential(2, 4, &[1, 2]).fingerprint());
+    }
+
+    #[test]
     fn explicit_sums_begin_anew_with_other_bounds() {
         let mut total = explicit(&[1.0], &[1, 2]).unwrap();
         total.add(explicit(&[1.0], &[10, 20]).unwrap());
@@ -271,6 +343,10 @@ mod tests {
             ..ExponentialHistogramDataPoint::default()
         };
         assert!(Total::exponential(&many).unwrap_err().contains("send at most 2000"));
+        for scale in [i32::MIN, -11, 21, i32::MAX] {
+            let point = ExponentialHistogramDataPoint { scale, ..ExponentialHistogramDataPoint::default() };
+            assert!(Total::exponential(&point).unwrap_err().contains("send -10 to 20"), "{scale}");
+        }
         let below = ExponentialHistogramDataPoint { zero_threshold: -1.0, ..ExponentialHistogramDataPoint::default() };
         assert!(Total::exponential(&below).unwrap_err().contains("zero threshold of -1"));
     }

@@ -22,14 +22,14 @@ mod native;
 mod reader;
 mod v1;
 mod v2;
-mod wire;
+pub(super) mod wire;
 
 use reader::Reader;
 
 use super::Known;
 use super::gather::{About, Gather};
 use crate::flow::Refusal;
-use crate::model::{Labels, SeriesDef, Timestamp};
+use crate::model::{Labels, Oversize, SeriesDef, Timestamp};
 
 /// A version of the protocol.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,14 +54,18 @@ impl RemoteWrite {
     /// By the header `Content-Type`; empty is 1.0, as its first senders had it. `None` for other bodies.
     pub fn of_content_type(text: &str) -> Option<RemoteWrite> {
         let mut parts = text.split(';').map(str::trim);
-        if !matches!(parts.next(), Some("" | "application/x-protobuf")) {
+        let media = parts.next().unwrap_or("");
+        if !media.is_empty() && !media.eq_ignore_ascii_case("application/x-protobuf") {
             return None;
         }
-        let proto = parts.find_map(|part| part.strip_prefix("proto="));
-        match proto.map(|name| name.trim_matches('"')) {
-            None | Some("prometheus.WriteRequest") => Some(RemoteWrite::V1),
-            Some("io.prometheus.write.v2.Request") => Some(RemoteWrite::V2),
-            Some(_) => None,
+        let parameters = parts.filter_map(|part| part.split_once('='));
+        let mut protos = parameters.filter(|(name, _)| name.eq_ignore_ascii_case("proto"));
+        let Some((_, proto)) = protos.next() else { return Some(RemoteWrite::V1) };
+        let is = |name: &str| proto.trim_matches('"').eq_ignore_ascii_case(name);
+        match () {
+            () if is("prometheus.WriteRequest") => Some(RemoteWrite::V1),
+            () if is("io.prometheus.write.v2.Request") => Some(RemoteWrite::V2),
+            () => None,
         }
     }
 
@@ -90,6 +94,9 @@ fn broken_at(at: usize, body: &[u8]) -> String {
     )
 }
 
+/// The label that is the metric's name.
+const NAME: &str = "__name__";
+
 /// Metric and labels as a request has them.
 struct Names<'t> {
     metric: &'t str,
@@ -99,6 +106,10 @@ struct Names<'t> {
 
 impl<'t> Names<'t> {
     fn of(pairs: Vec<(&'t str, &'t str)>) -> Result<Self, String> {
+        let bytes = pairs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        // The metric's name is a label here.
+        Oversize::check(pairs.len().saturating_sub(1), bytes.saturating_sub(NAME.len()))
+            .map_err(|oversize| oversize.to_string())?;
         let mut names = Names { metric: "", labels: pairs };
         names.labels.sort_by_key(|&(name, _)| name);
         if let Some(twice) = names.labels.windows(2).find(|pair| pair[0].0 == pair[1].0) {
@@ -107,14 +118,11 @@ impl<'t> Names<'t> {
         if names.labels.first().is_some_and(|(name, _)| name.is_empty()) {
             return Err("a label has no name: send each with one".to_owned());
         }
-        let at = names.labels.binary_search_by_key(&"__name__", |&(name, _)| name);
+        let at = names.labels.binary_search_by_key(&NAME, |&(name, _)| name);
         names.metric = at.map_or("", |at| names.labels.remove(at).1);
         if names.metric.is_empty() {
             let labels: Vec<String> = names.labels.iter().take(3).map(|(n, v)| format!("{n}={v:?}")).collect();
             return Err(format!("no metric's name: send the label `__name__` beside {{{}}}", labels.join(",")));
-        }
-        if names.labels.len() > usize::from(u16::MAX) {
-            return Err("there are over 65,535 labels".to_owned());
         }
         Ok(names)
     }

@@ -15,7 +15,7 @@
 use super::Names;
 use super::wire::{Broken, Message, STALE, Value, each_double, each_varint, unzigzag};
 use crate::flow::Refusal;
-use crate::ingest::distribution::{Distribution, Exponential};
+use crate::ingest::distribution::{BUCKETS_MAX, Distribution, Exponential};
 use crate::ingest::gather::{About, Gather};
 use crate::model::{Kind, Timestamp};
 
@@ -23,6 +23,9 @@ use crate::model::{Kind, Timestamp};
 const CUSTOM: i32 = -53;
 /// The hint by which a histogram says that its counts go down as well.
 const GAUGE: u64 = 3;
+
+/// By which share of a count its buckets may be above it: sums of floats are rounded.
+const ROUNDED: f64 = 1e-9;
 
 /// A histogram as it comes.
 #[derive(Debug, Default)]
@@ -60,21 +63,22 @@ impl Native {
     fn field(&mut self, number: u64, value: Value<'_>) -> Result<(), Broken> {
         match (number, value) {
             (1, Value::Varint(count)) => self.count = count as f64,
-            (2, count) => self.count = count.double().ok_or(Broken)?,
+            // Zero has no sign here, as there.
+            (2, count) => self.count = count.double().ok_or(Broken)? + 0.0,
             (3, sum) => self.sum = sum.double().ok_or(Broken)?,
             (4, schema) => self.schema = schema.zigzag().ok_or(Broken)?,
-            (5, threshold) => self.zero_threshold = threshold.double().ok_or(Broken)?,
+            (5, threshold) => self.zero_threshold = threshold.double().ok_or(Broken)? + 0.0,
             (6, Value::Varint(count)) => self.zero_count = count as f64,
-            (7, count) => self.zero_count = count.double().ok_or(Broken)?,
-            (8, Value::Bytes(span)) => self.negative.spans.push(decoded_span(span)?),
-            (9, deltas) => each_varint(deltas, |delta| self.negative.deltas.push(unzigzag(delta)))?,
-            (10, counts) => each_double(counts, |count| self.negative.counts.push(count))?,
-            (11, Value::Bytes(span)) => self.positive.spans.push(decoded_span(span)?),
-            (12, deltas) => each_varint(deltas, |delta| self.positive.deltas.push(unzigzag(delta)))?,
-            (13, counts) => each_double(counts, |count| self.positive.counts.push(count))?,
+            (7, count) => self.zero_count = count.double().ok_or(Broken)? + 0.0,
+            (8, Value::Bytes(span)) => keep(&mut self.negative.spans, decoded_span(span)?),
+            (9, deltas) => each_varint(deltas, |delta| keep(&mut self.negative.deltas, unzigzag(delta)))?,
+            (10, counts) => each_double(counts, |count| keep(&mut self.negative.counts, count))?,
+            (11, Value::Bytes(span)) => keep(&mut self.positive.spans, decoded_span(span)?),
+            (12, deltas) => each_varint(deltas, |delta| keep(&mut self.positive.deltas, unzigzag(delta)))?,
+            (13, counts) => each_double(counts, |count| keep(&mut self.positive.counts, count))?,
             (14, Value::Varint(hint)) => self.is_gauge = hint == GAUGE,
             (15, Value::Varint(ms)) => self.ms = ms as i64,
-            (16, bounds) => each_double(bounds, |bound| self.custom.push(bound))?,
+            (16, bounds) => each_double(bounds, |bound| keep(&mut self.custom, bound + 0.0))?,
             _ => {}
         }
         Ok(())
@@ -106,9 +110,7 @@ impl Native {
     /// # Errors
     /// Where its buckets do not fit together, with the reason.
     pub fn distribution(&self) -> Result<Distribution, String> {
-        if !self.count.is_finite() || !self.zero_count.is_finite() {
-            return Err("a histogram's count is not a finite number".to_owned());
-        }
+        self.check()?;
         let distribution = match i32::try_from(self.schema) {
             Ok(CUSTOM) => self.explicit()?,
             Ok(schema @ -4..=8) => {
@@ -118,7 +120,33 @@ impl Native {
             }
             _ => return Err(format!("a histogram of schema {}: known are -4 to 8 and {CUSTOM}", self.schema)),
         };
+        let in_buckets = distribution.count();
+        if self.count < in_buckets * (1.0 - ROUNDED) {
+            return Err(format!(
+                "a histogram counts {} values, its buckets {in_buckets}: send all in the count",
+                self.count
+            ));
+        }
         Ok(distribution.with_count(self.count))
+    }
+
+    /// What of it can be told without its buckets' places.
+    fn check(&self) -> Result<(), String> {
+        if !self.count.is_finite() || !self.zero_count.is_finite() {
+            return Err("a histogram's count is not a finite number".to_owned());
+        }
+        if self.count < 0.0 || self.zero_count < 0.0 {
+            return Err("a histogram's count is below zero".to_owned());
+        }
+        let threshold = self.zero_threshold;
+        if !threshold.is_finite() || threshold < 0.0 {
+            return Err(format!("a zero threshold of {threshold}: send 0 or more"));
+        }
+        let buckets = self.negative.len() + self.positive.len();
+        if buckets.max(self.custom.len()) > BUCKETS_MAX {
+            return Err(format!("a histogram of over {BUCKETS_MAX} buckets: send at most so many"));
+        }
+        Ok(())
     }
 
     fn explicit(&self) -> Result<Distribution, String> {
@@ -129,6 +157,13 @@ impl Native {
         }
         Distribution::explicit(&self.custom, &counts, Some(self.sum))
             .ok_or_else(|| "a histogram's custom bounds do not ascend".to_owned())
+    }
+}
+
+/// Keeps no more than it takes to see that there are too many.
+fn keep<T>(into: &mut Vec<T>, one: T) {
+    if into.len() <= BUCKETS_MAX {
+        into.push(one);
     }
 }
 
@@ -145,6 +180,10 @@ fn decoded_span(bytes: &[u8]) -> Result<(i64, u64), Broken> {
 }
 
 impl Side {
+    fn len(&self) -> usize {
+        self.spans.len().max(self.deltas.len()).max(self.counts.len())
+    }
+
     /// Numbers of buckets and how much is in each. There are as many as counts came, whatever the spans say.
     fn buckets(&self) -> Result<Vec<(i64, f64)>, String> {
         let counts = self.counts()?;

@@ -16,6 +16,9 @@ use crate::model::{SeriesId, Timestamp};
 /// Series read before others may add theirs: some ten microseconds.
 const STRETCH: u64 = 256;
 
+/// Bytes of a series' name and labels that a fault shows.
+const TOLD_BYTES: usize = 200;
+
 /// Why a series was not read to its end.
 pub(super) enum Stop {
     Fault(String),
@@ -51,9 +54,15 @@ pub(super) trait Head {
     fn about(&self, names: &Names<'_>) -> About<'_>;
 }
 
-/// As faults name it.
+/// As faults name it: its beginning.
 fn told(head: &impl Head) -> String {
-    head.names().map_or_else(|_| "of unreadable labels".to_owned(), |names| names.def(About::default()).to_string())
+    let Ok(names) = head.names() else { return "of unreadable labels".to_owned() };
+    let mut told = names.def(About::default()).to_string();
+    if told.len() > TOLD_BYTES {
+        told.truncate(told.floor_char_boundary(TOLD_BYTES));
+        told.push('…');
+    }
+    told
 }
 
 /// On its way through a request.
@@ -163,7 +172,7 @@ impl<'k> Reader<'k> {
     pub fn histogram(&mut self, bytes: &[u8], head: &impl Head, gather: &mut Gather<'_>) -> Result<(), Stop> {
         let native = Native::decode(bytes)?;
         let Some(time) = self.time(native.ms, head, gather) else { return Ok(()) };
-        let names = head.names()?;
+        let (names, faults) = (head.names()?, gather.faults.count);
         if native.is_stale() {
             Native::end(&names, time, gather)?;
         } else {
@@ -177,7 +186,7 @@ impl<'k> Reader<'k> {
                 gather,
             )?;
         }
-        self.written.histograms += 1;
+        self.written.histograms += u64::from(gather.faults.count == faults);
         Ok(())
     }
 

@@ -189,6 +189,49 @@ fn references_must_lead_to_texts() {
 }
 
 #[test]
+fn places_of_texts_come_first() {
+    let mut request = Request::default();
+    request.add(&UP, &[(1.0, MS)], COUNTER);
+    let mut body = Request { timeseries: vec![], ..request.clone() }.encode_to_vec();
+    let mut series = request.timeseries[0].encode_to_vec();
+    series.extend([0x0A, 2, 1, 2]);
+    body.extend([0x2A, u8::try_from(series.len()).unwrap()]);
+    body.extend(series);
+    let outcome = read(RemoteWrite::V2, &body);
+    assert!(outcome.first_fault().contains("`labels_refs` after other fields"), "{}", outcome.first_fault());
+}
+
+#[test]
+fn series_too_large_are_faults_and_cost_little() {
+    let long = "x".repeat(60_000);
+    let names: Vec<String> = (0..1000).map(|at| format!("l{at}")).collect();
+    let mut many: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "v")).collect();
+    many.push(("__name__", "up"));
+    let fits = both(&[(&many, &[(1.0, MS)]), (&[("__name__", "up"), ("a", &long)], &[(2.0, MS)])]);
+    many.push(("one_more", "v"));
+    let longer = long.repeat(2);
+    let over = both(&[(&many, &[(1.0, MS)]), (&[("__name__", "up"), ("a", &longer)], &[(2.0, MS)])]);
+    for ((version, fits), (_, over)) in fits.into_iter().zip(over) {
+        let outcome = read(version, &fits);
+        assert_eq!((outcome.faults.count, outcome.samples().len()), (0, 2), "{}", outcome.first_fault());
+        let outcome = read(version, &over);
+        assert_eq!((outcome.faults.count, outcome.samples().len()), (2, 0), "{version:?}");
+        assert!(outcome.first_fault().contains("send fewer or shorter labels"), "{}", outcome.first_fault());
+    }
+    // Eight billion bytes, were each place the text itself.
+    let mut request = Request::default();
+    let series = request.add(&[("__name__", &"y".repeat(4 << 20))], &[(1.0, MS)], (0, "", ""));
+    series.labels_refs = [2, 1].repeat(1000);
+    let outcome = read(RemoteWrite::V2, &request.encode_to_vec());
+    assert!(outcome.first_fault().contains("send fewer or shorter labels"), "{}", outcome.first_fault());
+    assert!(outcome.first_fault().len() < 1100);
+    let labels = [("__name__", "up"), ("a", &*long)];
+    let [(version, body), _] = both(&[(&labels, &[(1.0, -1)])]);
+    let told = read(version, &body);
+    assert!(told.first_fault().contains('…') && told.first_fault().len() < 600, "{}", told.first_fault());
+}
+
+#[test]
 fn exemplars_are_counted() {
     let mut v1 = WriteRequest::of(&UP, &[(1.0, MS)]);
     v1.timeseries[0].exemplars = vec![Exemplar::default(); 2];
@@ -334,8 +377,7 @@ fn in_parts(whole: &Histogram) -> Histogram {
 
 #[test]
 fn native_histograms_are_bucket_series_and_a_row() {
-    let zero = 1e-128.to_string();
-    let buckets = [("-1", 1.0), (&*zero, 5.0), ("1", 6.0), ("2", 9.0), ("16", 11.0), ("+Inf", 11.0)];
+    let buckets = [("-1", 1.0), ("1e-128", 5.0), ("1", 6.0), ("2", 9.0), ("16", 11.0), ("+Inf", 11.0)];
     for histogram in [whole(), in_parts(&whole())] {
         for (version, body) in histograms_in_both(&histogram) {
             let outcome = read(version, &body);
@@ -425,7 +467,23 @@ fn a_stale_histogram_ends_its_series() {
 
 #[test]
 fn histograms_that_do_not_fit_together_are_faults() {
-    let table: [(&str, Spoil); 8] = [
+    let table: [(&str, Spoil); 15] = [
+        ("counts 3 values, its buckets 11", |histogram| histogram.count_int = 3),
+        ("count is below zero", |histogram| histogram.count_float = -1.0),
+        ("count is below zero", |histogram| {
+            histogram.zero_count_int = 0;
+            histogram.zero_count_float = -4.0;
+        }),
+        ("a zero threshold of -1: send 0 or more", |histogram| histogram.zero_threshold = -1.0),
+        ("a zero threshold of NaN", |histogram| histogram.zero_threshold = f64::NAN),
+        ("over 2000 buckets", |histogram| {
+            histogram.positive_spans = vec![span(0, 2001)];
+            histogram.positive_deltas = vec![0; 2001];
+        }),
+        ("over 2000 buckets", |histogram| {
+            histogram.schema = -53;
+            histogram.custom_values = (0..2001).map(f64::from).collect();
+        }),
         ("a histogram of schema 9", |histogram| histogram.schema = 9),
         ("spans are longer", |histogram| histogram.positive_spans[0].length = u32::MAX),
         ("more counts than its spans", |histogram| histogram.positive_spans.truncate(1)),
@@ -449,10 +507,24 @@ fn histograms_that_do_not_fit_together_are_faults() {
         for (version, body) in histograms_in_both(&histogram) {
             let outcome = read(version, &body);
             assert_eq!((outcome.faults.count, outcome.samples().len()), (1, 0), "{version:?} {reason}");
+            assert_eq!(outcome.written.histograms, 0, "{version:?} {reason}");
             assert!(outcome.first_fault().contains(reason), "{} / {reason}", outcome.first_fault());
             assert!(outcome.first_fault().contains("m{host=\"a\"}"), "{}", outcome.first_fault());
         }
     }
+}
+
+#[test]
+fn a_histogram_whose_parts_are_refused_is_not_written() {
+    // With `le` there is a label too many.
+    let names: Vec<String> = (0..1000).map(|at| format!("l{at}")).collect();
+    let mut labels: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "v")).collect();
+    labels.push(("__name__", "m"));
+    let mut request = Request::default();
+    request.add(&labels, &[], (3, "", "")).histograms.push(whole());
+    let outcome = read(RemoteWrite::V2, &request.encode_to_vec());
+    assert!(outcome.first_fault().contains("send fewer or shorter labels"), "{}", outcome.first_fault());
+    assert_eq!(outcome.written, Written::default());
 }
 
 #[test]
@@ -478,6 +550,7 @@ fn versions_are_told_by_content_type() {
         ("application/x-protobuf; proto=io.prometheus.write.v2.Request", Some(RemoteWrite::V2)),
         ("application/x-protobuf;charset=x;proto=\"io.prometheus.write.v2.Request\"", Some(RemoteWrite::V2)),
         ("application/x-protobuf;proto=io.prometheus.write.v3.Request", None),
+        ("Application/X-Protobuf; Proto=IO.prometheus.write.v2.Request", Some(RemoteWrite::V2)),
         ("application/json", None),
     ];
     for (text, version) in table {

@@ -6,6 +6,7 @@ use super::wire::{Broken, Message, Value, bytes};
 use super::{Names, broken_at};
 use crate::flow::Refusal;
 use crate::ingest::gather::{About, Gather};
+use crate::model::LABELS_MAX;
 
 /// Key of a field `labels`: number 1, bytes.
 const LABEL: u8 = 0x0A;
@@ -108,6 +109,9 @@ impl Head for RawLabels<'_> {
         let (mut labels, mut pairs) = (Message::new(self.0), Vec::new());
         while let Ok(Some((_, Value::Bytes(label)))) = labels.next() {
             pairs.push(pair(label)?);
+            if pairs.len() > LABELS_MAX + 1 {
+                break;
+            }
         }
         Names::of(pairs)
     }

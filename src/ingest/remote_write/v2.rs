@@ -3,9 +3,13 @@
 use super::metadata::{self, Said};
 use super::reader::{Head, Reader, Stop};
 use super::wire::{Broken, Message, Value, each_varint};
-use super::{Names, broken_at};
+use super::{NAME, Names, broken_at};
 use crate::flow::Refusal;
 use crate::ingest::gather::{About, Gather};
+use crate::model::{LABELS_MAX, Oversize, SERIES_BYTES_MAX};
+
+/// Places of texts that are kept of a series: one label more than it may have, and the metric's name.
+const REFS_MAX: usize = 2 * (LABELS_MAX + 2);
 
 pub(super) fn read(body: &[u8], reader: &mut Reader<'_>, gather: &mut Gather<'_>) -> Result<(), Refusal> {
     let mut request = Request::of(body);
@@ -60,7 +64,7 @@ impl<'b> Request<'b> {
             }
         }
         let said = vec![None; symbols.len()];
-        let name = symbols.iter().position(|symbol| *symbol == Some("__name__")).map(|place| place as u32);
+        let name = symbols.iter().position(|symbol| *symbol == Some(NAME)).map(|place| place as u32);
         Request { symbols, said, name, refs: Vec::new(), key: Vec::new() }
     }
 
@@ -92,19 +96,33 @@ impl<'b> Request<'b> {
                 break;
             }
             let refs = &mut self.refs;
-            each_varint(value, |place| refs.push(u32::try_from(place).unwrap_or(u32::MAX)))?;
+            each_varint(value, |place| {
+                if refs.len() < REFS_MAX {
+                    refs.push(u32::try_from(place).unwrap_or(u32::MAX));
+                }
+            })?;
         }
         if self.refs.len() % 2 == 1 {
             return Err(Stop::Fault("a label without a value: send an even number of `labels_refs`".to_owned()));
         }
+        self.make_key()?;
+        Ok(TextLabels { request: self, series })
+    }
+
+    /// The texts of a series, one after the other: each may be as long as the request, and be named again and again.
+    fn make_key(&mut self) -> Result<(), String> {
         // No key of version 1.0 begins so.
         self.key.push(END);
+        const MOST: usize = SERIES_BYTES_MAX + NAME.len();
+        let mut left = MOST;
         for &place in &self.refs {
             let text = symbol(&self.symbols, place)?;
+            let oversize = || Oversize { labels: self.refs.len() / 2 - 1, bytes: MOST - left + text.len() };
+            left = left.checked_sub(text.len()).ok_or_else(|| oversize().to_string())?;
             self.key.extend_from_slice(text.as_bytes());
             self.key.push(END);
         }
-        Ok(TextLabels { request: self, series })
+        Ok(())
     }
 
     /// Takes what a series says of its metric, where nobody did within the hour.
@@ -144,8 +162,13 @@ fn symbol<'b>(symbols: &[Option<&'b str>], place: u32) -> Result<&'b str, String
 /// Takes what is in a time series; what it says of its metric.
 fn fields(head: &TextLabels<'_>, bytes: &[u8], reader: &mut Reader<'_>, gather: &mut Gather<'_>) -> Result<Said, Stop> {
     let (mut fields, mut series, mut said) = (Message::new(bytes), None, Said::default());
+    let mut is_named = false;
     while let Some(field) = fields.next()? {
+        is_named |= field.0 != 1;
         match field {
+            (1, _) if is_named => {
+                return Err(Stop::Fault("`labels_refs` after other fields: send them first".to_owned()));
+            }
             (2, Value::Bytes(sample)) => {
                 if series.is_none() {
                     series = reader.series(head, gather)?;

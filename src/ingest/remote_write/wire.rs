@@ -11,15 +11,15 @@
 //! and all but a few were seen before.
 
 /// The NaN by which Prometheus says that a series ended.
-pub(super) const STALE: u64 = 0x7FF0_0000_0000_0002;
+pub(in crate::ingest) const STALE: u64 = 0x7FF0_0000_0000_0002;
 
 /// The bytes are cut off, or are no protobuf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Broken;
+pub(in crate::ingest) struct Broken;
 
 /// A field's value. Groups, which nobody writes any more, are [`Broken`].
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Value<'b> {
+pub(in crate::ingest) enum Value<'b> {
     Varint(u64),
     Fixed64([u8; 8]),
     Fixed32,
@@ -46,7 +46,7 @@ impl Value<'_> {
 
 /// The fields of a message.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Message<'b> {
+pub(in crate::ingest) struct Message<'b> {
     rest: &'b [u8],
 }
 
@@ -87,7 +87,7 @@ impl<'b> Message<'b> {
 
 /// Takes a number off the front.
 #[inline]
-pub(super) fn varint(rest: &mut &[u8]) -> Result<u64, Broken> {
+pub(in crate::ingest) fn varint(rest: &mut &[u8]) -> Result<u64, Broken> {
     match **rest {
         [byte, ..] if byte < 0x80 => {
             *rest = &rest[1..];
@@ -111,7 +111,7 @@ fn long_varint(rest: &mut &[u8]) -> Result<u64, Broken> {
 
 /// Takes a length and as many bytes off the front.
 #[inline]
-pub(super) fn bytes<'b>(rest: &mut &'b [u8]) -> Result<&'b [u8], Broken> {
+pub(in crate::ingest) fn bytes<'b>(rest: &mut &'b [u8]) -> Result<&'b [u8], Broken> {
     let length = usize::try_from(varint(rest)?).map_err(|_| Broken)?;
     let (taken, after) = rest.split_at_checked(length).ok_or(Broken)?;
     *rest = after;
@@ -119,12 +119,12 @@ pub(super) fn bytes<'b>(rest: &mut &'b [u8]) -> Result<&'b [u8], Broken> {
 }
 
 /// What `sint32` and `sint64` mean: 0, -1, 1, -2, …
-pub(super) const fn unzigzag(number: u64) -> i64 {
+pub(in crate::ingest) const fn unzigzag(number: u64) -> i64 {
     (number >> 1) as i64 ^ -((number & 1) as i64)
 }
 
 /// The numbers of a repeated field, packed or one by one.
-pub(super) fn each_varint(value: Value<'_>, mut each: impl FnMut(u64)) -> Result<(), Broken> {
+pub(in crate::ingest) fn each_varint(value: Value<'_>, mut each: impl FnMut(u64)) -> Result<(), Broken> {
     match value {
         Value::Varint(number) => each(number),
         Value::Bytes(mut packed) => {
@@ -138,7 +138,7 @@ pub(super) fn each_varint(value: Value<'_>, mut each: impl FnMut(u64)) -> Result
 }
 
 /// The same of `double`s.
-pub(super) fn each_double(value: Value<'_>, mut each: impl FnMut(f64)) -> Result<(), Broken> {
+pub(in crate::ingest) fn each_double(value: Value<'_>, mut each: impl FnMut(f64)) -> Result<(), Broken> {
     match value {
         Value::Fixed64(bytes) => each(f64::from_le_bytes(bytes)),
         Value::Bytes(packed) => {
