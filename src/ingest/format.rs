@@ -13,9 +13,13 @@ use super::Faults;
 use crate::flow::Refusal;
 
 /// Bytes of the longest line that is read; a longer one is a fault.
-const LINE_BYTES_MAX: usize = 16 << 20;
+pub(super) const LINE_BYTES_MAX: usize = 16 << 20;
+/// What some editors begin a UTF-8 text with.
+pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 /// Bytes of bad input that a fault quotes.
 const SHOWN_BYTES_MAX: usize = 60;
+/// Bytes of a longer text, as the name of a series.
+const BRIEF_BYTES_MAX: usize = 200;
 
 /// How a file writes its samples.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -216,8 +220,8 @@ impl<'r> Lines<'r> {
         if line.last() == Some(&b'\r') {
             line.pop();
         }
-        if self.number == 1 && line.starts_with(b"\xEF\xBB\xBF") {
-            line.drain(..3);
+        if self.number == 1 && line.starts_with(BYTE_ORDER_MARK) {
+            line.drain(..BYTE_ORDER_MARK.len());
         }
     }
 }
@@ -227,12 +231,25 @@ pub(super) struct Shown<'t>(pub(super) &'t [u8]);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let cut = &self.0[..self.0.len().min(SHOWN_BYTES_MAX)];
-        let more = if cut.len() < self.0.len() { "…" } else { "" };
-        let text: String =
-            String::from_utf8_lossy(cut).chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect();
-        write!(f, "`{text}{more}`")
+        write!(f, "`{}`", beginning(self.0, SHOWN_BYTES_MAX))
     }
+}
+
+/// Anything that repeats what came: its beginning, on one line. A series, or what another parser says.
+pub(crate) struct Brief<T>(pub(crate) T);
+
+impl<T: fmt::Display> fmt::Display for Brief<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&beginning(self.0.to_string().as_bytes(), BRIEF_BYTES_MAX))
+    }
+}
+
+/// The first `most` bytes as text, on one line.
+fn beginning(text: &[u8], most: usize) -> String {
+    let cut = &text[..text.len().min(most)];
+    let plain = String::from_utf8_lossy(cut);
+    let more = if cut.len() < text.len() { "…" } else { "" };
+    plain.chars().map(|letter| if letter.is_control() { '\u{FFFD}' } else { letter }).chain(more.chars()).collect()
 }
 
 /// `text` with `[a-zA-Z0-9_:.]` only; a run of other characters becomes one `_`.

@@ -37,6 +37,8 @@ pub use collectd::read_collectd;
 pub use csv::{CsvMapping, read_csv};
 pub use distribution::{Bucket, Distribution, Exponential};
 pub use exec::{ExecFormat, ExecSource, ExecSpec};
+#[cfg(feature = "program")]
+pub(crate) use format::Brief;
 pub use format::{Compression, Format, ReadError, UnknownFormat};
 pub use gather::{About, Fault, Faults, Gather, TimeBounds};
 pub use graphite::read_graphite_line;
