@@ -13,6 +13,7 @@ mod gather;
 mod graphite;
 pub mod http_client;
 mod json;
+mod json_array;
 mod known;
 mod labelled;
 pub mod line_protocol;

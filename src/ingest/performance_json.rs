@@ -12,7 +12,8 @@ use std::borrow::Cow;
 use serde_json::{Map, Value};
 
 use super::Gather;
-use super::format::{ReadError, metric_name};
+use super::format::{BYTE_ORDER_MARK, ReadError, metric_name};
+use super::json_array::each_of_array;
 use super::ndjson::{number_of, shown, time_of};
 use crate::flow::Refusal;
 use crate::model::Timestamp;
@@ -23,18 +24,22 @@ const LABELS: [(&str, &str); 3] = [("clientId", "client_id"), ("page", "page"), 
 
 /// Reads the body. The number of objects, refused ones among them; a fault's `line` is the object's place, from 1.
 pub fn read_performance(body: &[u8], now: Timestamp, gather: &mut Gather<'_>) -> Result<u64, ReadError> {
-    let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
-    let objects = match serde_json::from_slice(body)? {
-        Value::Array(objects) => objects,
-        object => vec![object],
-    };
+    let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     let mut place = 0;
-    for object in &objects {
+    let mut take = |object: Value| {
         place += 1;
-        match measurement(object, now) {
-            Ok(measurement) => measurement.give(place, gather)?,
-            Err(reason) => gather.faults.add(place, reason),
+        match measurement(&object, now) {
+            Ok(measurement) => measurement.give(place, gather),
+            Err(reason) => {
+                gather.faults.add(place, reason);
+                Ok(())
+            }
         }
+    };
+    if body.trim_ascii_start().starts_with(b"[") {
+        each_of_array(body, take)?;
+    } else {
+        take(serde_json::from_slice(body)?)?;
     }
     Ok(place)
 }
