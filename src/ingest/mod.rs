@@ -3,6 +3,7 @@
 #[doc(hidden)]
 pub mod answers;
 mod collectd;
+mod columns;
 mod csv;
 mod csv_records;
 mod csv_time;
@@ -35,6 +36,7 @@ mod system;
 mod trust;
 
 pub use collectd::read_collectd;
+pub use columns::Columns;
 pub use csv::{CsvMapping, read_csv};
 pub use distribution::{Bucket, Distribution, Exponential};
 pub use exec::{ExecFormat, ExecSource, ExecSpec};
