@@ -155,7 +155,8 @@ impl Aggregate {
                 return Ok(place);
             }
             let (was, is) = (held.of.name(), metric.of.name());
-            return Err(format!("`{name}` is a {was} and comes as a {is}: give one of them another name"));
+            let name = Shown(name.as_bytes());
+            return Err(format!("{name} is a {was} and comes as a {is}: give one of them another name"));
         }
         if self.held() >= self.limits.series {
             let series = self.limits.series;
