@@ -30,6 +30,7 @@ mod prometheus_text;
 mod redis;
 mod remote_write;
 mod scrape;
+mod small_json;
 mod source;
 mod statsd;
 mod system;

@@ -15,6 +15,7 @@ use super::Gather;
 use super::format::{BYTE_ORDER_MARK, ReadError, metric_name};
 use super::json_array::each_of_array;
 use super::ndjson::{number_of, shown, time_of};
+use super::small_json::{Small, VALUES_MAX};
 use crate::flow::Refusal;
 use crate::model::Timestamp;
 
@@ -26,15 +27,16 @@ const LABELS: [(&str, &str); 3] = [("clientId", "client_id"), ("page", "page"), 
 pub fn read_performance(body: &[u8], now: Timestamp, gather: &mut Gather<'_>) -> Result<u64, ReadError> {
     let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     let mut place = 0;
-    let mut take = |object: Value| {
+    let mut take = |Small(object): Small| {
         place += 1;
-        match measurement(&object, now) {
-            Ok(measurement) => measurement.give(place, gather),
-            Err(reason) => {
-                gather.faults.add(place, reason);
-                Ok(())
-            }
-        }
+        let object = object.ok_or_else(|| format!("the object has over {VALUES_MAX} values: send fewer"));
+        let reason = match object.as_ref().map(|object| measurement(object, now)) {
+            Ok(Ok(measurement)) => return measurement.give(place, gather),
+            Ok(Err(reason)) => reason,
+            Err(reason) => reason.clone(),
+        };
+        gather.faults.add(place, reason);
+        Ok(())
     };
     if body.trim_ascii_start().starts_with(b"[") {
         each_of_array(body, take)?;
@@ -208,6 +210,7 @@ mod tests {
 
     #[test]
     fn a_bad_object_is_a_fault_at_its_place() {
+        let large = format!(r#"{{"type":"a","value":1,"metadata":{{"list":[{}1]}}}}"#, "1,".repeat(VALUES_MAX));
         let table = [
             ("7", "7 is no object"),
             ("{}", "no `type`"),
@@ -219,6 +222,7 @@ mod tests {
             (r#"{"type":"a","value":1,"timestamp":"noon"}"#, "`noon`, which is no time"),
             (r#"{"type":"a","value":1,"metadata":"{}"}"#, "`metadata` is"),
             (r#"{"type":"a","value":1,"page":[]}"#, "`page` is an array"),
+            (&large, "over 10000 values: send fewer"),
         ];
         for (bad, reason) in table {
             let good = r#"{"type":"a","value":1}"#;
