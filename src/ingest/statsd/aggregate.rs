@@ -401,6 +401,10 @@ mod tests {
         let told: Vec<String> = told.iter().map(|told| told.replace(&"0".repeat(308), "e308")).collect();
         assert!(values.iter().all(|value| told.contains(value)), "{told:?}");
         assert_eq!(flush(&mut held, 10, "c:1|c").0, [""; 0]);
+        // Nor the sum of an interval, which begins below it.
+        assert_eq!(flush(&mut held, 20, "t:-1e308|h").0, [""; 0]);
+        assert_eq!(flush(&mut held, 30, "t:-1e308|h").0, [""; 0]);
+        assert_eq!(flush(&mut held, 40, "t:1e308|h\nt:1e308|h\nt:1|h").0.len(), 1);
     }
 
     #[test]

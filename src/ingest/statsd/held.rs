@@ -76,7 +76,7 @@ impl State {
                 // Seconds of milliseconds.
                 let scale = if metric.of == Type::Timer { 1e3 } else { 1.0 };
                 let values = || values().map(|(value, _)| value / scale);
-                finite(values().fold(spread.sum(), |sum, value| sum + value * metric.weight), metric)?;
+                finite(spread.sum_with(values().map(|value| value * metric.weight)), metric)?;
                 values().for_each(|value| spread.add(value, metric.weight));
             }
         }

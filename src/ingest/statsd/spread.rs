@@ -48,9 +48,9 @@ impl Spread {
         now.sketch.add_many(value, weight.round() as u64);
     }
 
-    /// Of all values since the series was first seen.
-    pub fn sum(&self) -> f64 {
-        self.sum + self.interval.sum
+    /// The sum since the series was first seen, were these added.
+    pub fn sum_with(&self, added: impl Iterator<Item = f64>) -> f64 {
+        self.sum + added.fold(self.interval.sum, |sum, value| sum + value)
     }
 
     /// Hands on what there is and begins a new interval. Where the series is new, its sums stood at zero at `before`.
