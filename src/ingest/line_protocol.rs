@@ -196,11 +196,12 @@ pub fn read_line_protocol(
 ) -> Result<LineReport, ReadError> {
     let mut reader = LineReader::new(1, options, cache);
     let mut held = Vec::with_capacity(CHUNK);
+    (&mut *input).take(BYTE_ORDER_MARK.len() as u64).read_to_end(&mut held)?;
+    if held == BYTE_ORDER_MARK {
+        held.clear();
+    }
     loop {
         let has_more = (&mut *input).take(CHUNK as u64).read_to_end(&mut held)? > 0;
-        if reader.number == 1 && held.starts_with(BYTE_ORDER_MARK) {
-            held.drain(..BYTE_ORDER_MARK.len());
-        }
         let mut lines = Lines { has_more, ..Lines::of(&held) };
         reader.read(&mut lines, gather)?;
         if lines.rest.len() > LINE_BYTES_MAX {
@@ -773,7 +774,9 @@ mod tests {
         for _ in 0..20_000 {
             let length = chance.below(40);
             let text: Vec<u8> = (0..length).map(|_| letters[chance.below(letters.len() as u64) as usize]).collect();
-            read(&String::from_utf8_lossy(&text), &LineCache::default());
+            let text = String::from_utf8_lossy(&text);
+            let (samples, faults, report) = read(&text, &LineCache::default());
+            assert_eq!(read_input(text.as_bytes()), (samples, faults, report.lines), "{text}");
         }
     }
     #[test]
@@ -869,8 +872,10 @@ mod tests {
 
     fn read_input(text: &[u8]) -> (Vec<String>, Vec<String>, u64) {
         let (recorder, cache) = (Recorder::default(), LineCache::default());
-        let mut gather = Gather::new(&recorder, all_times());
-        let options = LineOptions { precision: Precision::Nanos, now: Timestamp::from_nanos(1) };
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        let bounds = TimeBounds { earliest: Timestamp::from_nanos(0), latest: now.plus(3_600_000_000_000) };
+        let mut gather = Gather::new(&recorder, bounds);
+        let options = LineOptions { precision: Precision::Nanos, now };
         let mut input = std::io::BufReader::new(text);
         let report = read_line_protocol(&mut input, options, &cache, &mut gather).unwrap();
         gather.flush().unwrap();
