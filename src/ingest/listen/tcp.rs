@@ -8,7 +8,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::meters::{Transport, TransportMeters};
 use super::queue::{Chunk, Queue};
@@ -44,7 +44,7 @@ pub(super) async fn accept(listener: TcpListener, queue: Queue, most: usize, mut
                 }
                 Err(error) => {
                     tracing::warn!(%error, listener = queue.meters.listener, "a connection could not be accepted");
-                    tokio::time::sleep(PAUSE).await;
+                    sleep(PAUSE).await;
                 }
             },
         }
@@ -86,11 +86,15 @@ async fn connection(stream: TcpStream, queue: Queue, mut stop: watch::Receiver<b
 
 /// Reads what has come, and hands it on.
 async fn read_last(stream: &TcpStream, lines: &mut Lines, queue: &Queue) {
-    let end = Instant::now() + LAST_TIME;
+    let mut end = std::pin::pin!(sleep(LAST_TIME));
     for _ in 0..LAST {
-        let wait = SILENCE.min(end.saturating_duration_since(Instant::now()));
-        let is_ready = matches!(timeout(wait, stream.readable()).await, Ok(Ok(())));
-        if !is_ready || read(stream, lines, queue).await == Come::End {
+        tokio::select! {
+            () = &mut end => break,
+            ready = timeout(SILENCE, stream.readable()) => if !matches!(ready, Ok(Ok(()))) {
+                break;
+            },
+        }
+        if read(stream, lines, queue).await == Come::End {
             break;
         }
     }
