@@ -6,14 +6,13 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::global::Global;
-use super::import::read_parquet;
 use super::node::{Node, settings};
 use super::print::Printer;
 use super::report::{REPORTS, run, sections};
 use super::serve;
 use super::source::Source;
 use crate::flow::Sources;
-use crate::ingest::{CsvMapping, Gather, TimeBounds};
+use crate::ingest::{Columns, CsvMapping, Gather, TimeBounds};
 use crate::store::ParquetInput;
 
 /// A machine that compiles and takes load, every 2 s; `data/README.md` says how it was made.
@@ -66,7 +65,10 @@ fn load(node: &Node) -> anyhow::Result<u64> {
     let mut gather = Gather::new(&*intake, bounds);
     let input = ParquetInput::of_bytes(RECORDING)?;
     let schema = input.schema.clone();
-    read_parquet(input, &schema, &CsvMapping::default(), "recording", &mut gather)?;
+    let mut columns = Columns::new(&schema, &CsvMapping::default(), "recording")?;
+    for batch in input {
+        columns.read(&batch?, &mut gather)?;
+    }
     gather.flush()?;
     // So that the stages say what they have found.
     node.store.flush()?;

@@ -62,7 +62,7 @@ pub(super) fn export(global: &Global, args: &ExportArgs) -> anyhow::Result<()> {
         return Err(WrongUsage("say what to export: --metric NAME… or --query SQL".into()).into());
     }
     let source = Source::open(global)?;
-    let statements = statements(&source, args)?;
+    let statements = named(statements(&source, args)?);
     std::fs::create_dir_all(&args.out).with_context(|| format!("cannot create {}", args.out.display()))?;
     let bar = input::rows();
     for (name, statement) in statements {
@@ -94,6 +94,24 @@ fn texts(batches: &[RecordBatch]) -> Vec<String> {
         )
     };
     batches.iter().flat_map(text).collect()
+}
+
+/// Statements by the names of their files: those that would have the same name are numbered.
+fn named(statements: Vec<(String, String)>) -> Vec<(String, String)> {
+    // Some disks take `A` for `a`.
+    let mut taken = std::collections::HashSet::new();
+    let mut free = |name: &str| {
+        let numbered = (2_u64..).map(|number| format!("{name}-{number}"));
+        let mut names = std::iter::once(name.to_owned()).chain(numbered);
+        names.find(|name| taken.insert(name.to_lowercase())).unwrap_or_default()
+    };
+    statements.into_iter().map(|(name, statement)| (free(&file_name(&name)), statement)).collect()
+}
+
+/// A name that a file may have, without the letters that part folders.
+fn file_name(name: &str) -> String {
+    let plain = |letter: char| letter.is_alphanumeric() || "-_.".contains(letter) || (cfg!(unix) && letter == ':');
+    name.chars().map(|letter| if plain(letter) { letter } else { '_' }).collect()
 }
 
 /// The name and statement of each file.
@@ -176,11 +194,7 @@ fn series_as_columns(
 fn write(source: &Source, args: &ExportArgs, name: &str, statement: &str, bar: &ProgressBar) -> anyhow::Result<()> {
     let rows = source.rows(statement)?;
     let (format, ending) = args.file_format.output();
-    let safe: String = name
-        .chars()
-        .map(|letter| if letter.is_alphanumeric() || "-_.".contains(letter) { letter } else { '_' })
-        .collect();
-    let path = args.out.join(format!("{safe}.{ending}"));
+    let path = args.out.join(format!("{name}.{ending}"));
     bar.set_message(path.display().to_string());
     whole_file(&path, format, rows, bar)?;
     bar.suspend(|| writeln!(std::io::stdout(), "{}", path.display()))?;
@@ -205,4 +219,21 @@ fn whole_file(path: &Path, format: OutputFormat, rows: RowStream<'_>, bar: &Prog
     written()
         .inspect_err(|_| drop(std::fs::remove_file(&unfinished)))
         .with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_metrics_have_names_of_their_own() {
+        let names = |metrics: &[&str]| -> Vec<String> {
+            let statements = metrics.iter().map(|metric| ((*metric).to_owned(), String::new())).collect();
+            named(statements).into_iter().map(|(name, _)| name).collect()
+        };
+        assert_eq!(names(&["a/b", "a b", "a_b", "A_b", "a_b-2"]), ["a_b", "a_b-2", "a_b-3", "A_b-4", "a_b-2-2"]);
+        assert_eq!(names(&["cpu", "job.rate", "../x"]), ["cpu", "job.rate", ".._x"]);
+        #[cfg(unix)]
+        assert_eq!(names(&["a:b", "a_b"]), ["a:b", "a_b"]);
+    }
 }

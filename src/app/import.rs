@@ -2,10 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, bail};
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type, Schema, TimeUnit, TimestampNanosecondType};
+use anyhow::Context;
 use clap::Args;
 use indicatif::ProgressBar;
 
@@ -13,10 +10,10 @@ use super::global::{Global, WrongUsage};
 use super::input;
 use super::node::{Node, settings};
 use crate::flow::Sources;
-use crate::ingest::line_protocol::{LineCache, LineOptions, Precision, read_lines};
-use crate::ingest::{Compression, CsvMapping, Format, Gather, TimeBounds, read_csv, read_ndjson, read_prometheus};
-use crate::model::{SeriesId, Timestamp};
-use crate::store::{ParquetInput, Store, StoreError};
+use crate::ingest::line_protocol::{LineCache, LineOptions, Precision, read_line_protocol};
+use crate::ingest::{Columns, CsvMapping, Format, Gather, TimeBounds, read_csv, read_ndjson, read_prometheus};
+use crate::model::SeriesId;
+use crate::store::{ParquetInput, Store};
 use crate::world::RealDisk;
 
 #[derive(Args)]
@@ -30,13 +27,14 @@ pub(super) struct ImportArgs {
     /// CSV and Parquet: the column with the time
     #[arg(long, value_name = "COL")]
     time: Option<String>,
-    /// CSV: the column with the value
+    /// CSV and Parquet: the column with the value
     #[arg(long, value_name = "COL")]
     value: Option<String>,
-    /// CSV: name of the metric; without it the column's, or the file's
+    /// CSV and Parquet: name of the metric; without it the column's, or the file's
     #[arg(long, value_name = "NAME")]
     metric: Option<String>,
-    /// CSV: a label of every series, {column} taking a column's text, {stem} and {parent} the file's and its folder's name
+    /// CSV and Parquet: a label of every series, {column} taking a column's text, {stem} and {parent} the file's and its
+    /// folder's name
     #[arg(long = "label", value_name = "K=V")]
     labels: Vec<String>,
     /// Line protocol: unit of the times
@@ -116,17 +114,15 @@ fn distinct(store: &Store) -> anyhow::Result<u64> {
 struct Plan {
     file: String,
     format: Format,
-    compression: Compression,
     mapping: CsvMapping,
     stem: String,
     precision: Precision,
 }
 
 fn plan(file: &str, args: &ImportArgs) -> anyhow::Result<Plan> {
-    let by_name = Format::of_path(file);
     let format = match &args.from {
         Some(name) => Format::of_name(name).map_err(|error| WrongUsage(error.to_string()))?,
-        None => match by_name {
+        None => match Format::of_path(file) {
             Some((format, _)) => format,
             None => {
                 return Err(WrongUsage(format!(
@@ -163,8 +159,7 @@ fn plan(file: &str, args: &ImportArgs) -> anyhow::Result<Plan> {
     };
     let precision = Precision::of_name(&args.precision)
         .ok_or_else(|| WrongUsage(format!("--precision {} is not known: write ns, us, ms or s", args.precision)))?;
-    let compression = by_name.map_or(Compression::None, |(_, compression)| compression);
-    Ok(Plan { file: file.to_owned(), format, compression, mapping, stem, precision })
+    Ok(Plan { file: file.to_owned(), format, mapping, stem, precision })
 }
 
 fn import_file(node: &Node, plan: &Plan, bar: &ProgressBar) -> anyhow::Result<Imported> {
@@ -184,15 +179,21 @@ fn import_file(node: &Node, plan: &Plan, bar: &ProgressBar) -> anyhow::Result<Im
             seen += batch.as_ref().map_or(0, |batch| batch.num_rows() as u64);
             bar.set_position(before + (u128::from(bytes) * u128::from(seen) / u128::from(rows.max(1))) as u64);
         });
-        read_parquet(counted, &schema, &plan.mapping, &plan.stem, &mut gather)?;
+        let mut columns = Columns::new(&schema, &plan.mapping, &plan.stem)?;
+        for batch in counted {
+            columns.read(&batch?, &mut gather)?;
+        }
         rows
     } else {
-        let mut text = input::open(&plan.file, plan.compression, bar).context("cannot open it")?;
+        let mut text = input::open(&plan.file, bar).context("cannot open it")?;
         match plan.format {
             Format::Csv => read_csv(&mut *text, &plan.mapping, &plan.stem, &mut gather)?,
             Format::Ndjson => read_ndjson(&mut *text, &mut gather)?,
             Format::Prometheus => read_prometheus(&mut *text, now, &mut gather)?,
-            _ => read_line_protocol(&mut *text, plan.precision, now, &mut gather)?,
+            _ => {
+                let options = LineOptions { precision: plan.precision, now };
+                read_line_protocol(&mut *text, options, &LineCache::default(), &mut gather)?.lines
+            }
         }
     };
     gather.flush()?;
@@ -204,152 +205,4 @@ fn import_file(node: &Node, plan: &Plan, bar: &ProgressBar) -> anyhow::Result<Im
         eprintln!("{}: {untold} more lines were refused", plan.file);
     }
     Ok(Imported { rows, samples: gather.accepted(), refused: gather.faults.count })
-}
-
-/// Bytes of line protocol read at once.
-const CHUNK: usize = 4 << 20;
-
-fn read_line_protocol(
-    text: &mut dyn std::io::BufRead,
-    precision: Precision,
-    now: Timestamp,
-    gather: &mut Gather<'_>,
-) -> anyhow::Result<u64> {
-    use std::io::{BufRead, Read};
-    let cache = LineCache::default();
-    let (mut lines, mut chunk) = (0, Vec::with_capacity(CHUNK + 4096));
-    loop {
-        chunk.clear();
-        (&mut *text).take(CHUNK as u64).read_to_end(&mut chunk)?;
-        if chunk.is_empty() {
-            return Ok(lines);
-        }
-        BufRead::read_until(text, b'\n', &mut chunk)?;
-        lines += read_lines(&chunk, lines + 1, LineOptions { precision, now }, &cache, gather)?.lines;
-    }
-}
-
-/// Reads rows of time and value, a `metric` (else the mapping's, else `fallback_metric`), `labels` as JSON or a map, and
-/// a column a label.
-pub(super) fn read_parquet(
-    input: impl Iterator<Item = Result<RecordBatch, StoreError>>,
-    schema: &Schema,
-    mapping: &CsvMapping,
-    fallback_metric: &str,
-    gather: &mut Gather<'_>,
-) -> anyhow::Result<()> {
-    let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
-    let has = |name: &str| names.iter().any(|known| known == name);
-    let found = ["time", "timestamp", "ts"].into_iter().find(|name| has(name)).unwrap_or("time");
-    let columns = Columns {
-        time: mapping.time.as_deref().unwrap_or(found),
-        value: mapping.value.as_deref().unwrap_or("value"),
-        metric: mapping.metric.as_deref().unwrap_or(fallback_metric),
-        labels: &mapping.labels,
-    };
-    for needed in [columns.time, columns.value] {
-        if !has(needed) {
-            bail!("there is no column `{needed}`: it has {} (--time and --value name them)", names.join(", "));
-        }
-    }
-    let mut row = 0;
-    for batch in input {
-        let batch = batch?;
-        read_batch(&batch, &columns, row, gather)?;
-        row += batch.num_rows() as u64;
-    }
-    Ok(())
-}
-
-struct Columns<'c> {
-    time: &'c str,
-    value: &'c str,
-    /// Where there is no column `metric`.
-    metric: &'c str,
-    labels: &'c [(String, String)],
-}
-
-type Pairs = Vec<(String, String)>;
-
-fn read_batch(
-    batch: &RecordBatch,
-    columns: &Columns<'_>,
-    first_row: u64,
-    gather: &mut Gather<'_>,
-) -> anyhow::Result<()> {
-    let stamp = DataType::Timestamp(TimeUnit::Nanosecond, None);
-    let column = |name: &str| batch.column_by_name(name).with_context(|| format!("there is no column `{name}`"));
-    let times = cast(column(columns.time)?, &stamp)?;
-    let times = times.as_primitive::<TimestampNanosecondType>();
-    let values = cast(column(columns.value)?, &DataType::Float64)?;
-    let values = values.as_primitive::<Float64Type>();
-    let metrics = batch.column_by_name("metric").map(|metrics| cast(metrics, &DataType::Utf8)).transpose()?;
-    let mut texts = Vec::new();
-    let mut nested = None;
-    for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
-        match field.name().as_str() {
-            "metric" => {}
-            name if name == columns.time || name == columns.value => {}
-            "labels" => nested = Some(label_sets(column)?),
-            name => {
-                if let Ok(text) = cast(column, &DataType::Utf8) {
-                    texts.push((name.to_owned(), text));
-                }
-            }
-        }
-    }
-    for row in 0..batch.num_rows() {
-        if times.is_null(row) || values.is_null(row) {
-            continue;
-        }
-        let metric = match &metrics {
-            Some(metrics) if metrics.is_null(row) => continue,
-            Some(metrics) => metrics.as_string::<i32>().value(row),
-            None => columns.metric,
-        };
-        let mut labels: Vec<(&str, &str)> = texts
-            .iter()
-            .map(|(name, text)| (name.as_str(), text.as_string::<i32>()))
-            .filter(|(_, text)| text.is_valid(row))
-            .map(|(name, text)| (name, text.value(row)))
-            .collect();
-        let pairs = nested.as_ref().map_or(&[][..], |(sets, keys)| sets[keys[row]].as_slice());
-        labels.extend(pairs.iter().chain(columns.labels).map(|(name, value)| (name.as_str(), value.as_str())));
-        let line = first_row + row as u64 + 1;
-        gather.sample(line, metric, &labels, None, Timestamp::from_nanos(times.value(row)), values.value(row))?;
-    }
-    Ok(())
-}
-
-/// The different sets of labels of a column of maps or of JSON objects, and which one each row has.
-fn label_sets(column: &ArrayRef) -> anyhow::Result<(Vec<Pairs>, Vec<usize>)> {
-    if let Some(maps) = column.as_map_opt() {
-        let pairs = |row: usize| -> anyhow::Result<Pairs> {
-            let entries = maps.value(row);
-            let (keys, values) = (cast(entries.column(0), &DataType::Utf8)?, cast(entries.column(1), &DataType::Utf8)?);
-            let (keys, values) = (keys.as_string::<i32>(), values.as_string::<i32>());
-            let both = keys.iter().zip(values).filter_map(|(key, value)| Some((key?.to_owned(), value?.to_owned())));
-            Ok(both.collect())
-        };
-        let sets = (0..maps.len()).map(pairs).collect::<anyhow::Result<Vec<_>>>()?;
-        return Ok((sets, (0..maps.len()).collect()));
-    }
-    let texts = cast(column, &DataType::Utf8).context("the column `labels` is neither a map nor text (JSON)")?;
-    let texts = texts.as_string::<i32>();
-    let (mut sets, mut keys, mut known) = (Vec::new(), Vec::new(), hashbrown::HashMap::new());
-    for row in 0..texts.len() {
-        let text = if texts.is_null(row) { "{}" } else { texts.value(row) };
-        let key = match known.get(text) {
-            Some(&key) => key,
-            None => {
-                let all: std::collections::BTreeMap<String, String> = serde_json::from_str(text)
-                    .with_context(|| format!("labels `{text}` are no JSON object of texts"))?;
-                sets.push(all.into_iter().collect());
-                known.insert(text, sets.len() - 1);
-                sets.len() - 1
-            }
-        };
-        keys.push(key);
-    }
-    Ok((sets, keys))
 }

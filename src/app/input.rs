@@ -27,16 +27,17 @@ pub(super) fn rows() -> ProgressBar {
     bar
 }
 
-/// Opens a file, `-` being stdin; what is read of it moves the bar.
-pub(super) fn open(path: &str, compression: Compression, bar: &ProgressBar) -> std::io::Result<Box<dyn BufRead>> {
+/// Opens a file, `-` being stdin; what is read of it moves the bar. What is compressed is told by its first bytes.
+pub(super) fn open(path: &str, bar: &ProgressBar) -> std::io::Result<Box<dyn BufRead>> {
     let raw: Box<dyn Read> =
         if path == "-" { Box::new(std::io::stdin()) } else { Box::new(bar.wrap_read(File::open(Path::new(path))?)) };
+    let mut raw = BufReader::with_capacity(1 << 18, raw);
+    let compression = Compression::of_content(raw.fill_buf()?);
     Ok(match compression {
-        Compression::None => Box::new(BufReader::with_capacity(1 << 18, raw)),
-        Compression::Gzip => {
-            let plain = flate2::read::MultiGzDecoder::new(BufReader::with_capacity(1 << 16, raw));
-            Box::new(BufReader::with_capacity(1 << 18, plain))
+        Compression::None => Box::new(raw),
+        Compression::Gzip => Box::new(BufReader::with_capacity(1 << 18, flate2::read::MultiGzDecoder::new(raw))),
+        Compression::Zstd => {
+            Box::new(BufReader::with_capacity(1 << 18, zstd::stream::read::Decoder::with_buffer(raw)?))
         }
-        Compression::Zstd => Box::new(BufReader::with_capacity(1 << 18, zstd::stream::read::Decoder::new(raw)?)),
     })
 }

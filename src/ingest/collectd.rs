@@ -12,7 +12,9 @@
 
 use serde::Deserialize;
 
+use super::json_array::each_of_array;
 use super::{About, Gather, ReadError, names};
+use crate::flow::Refusal;
 use crate::model::{Kind, Timestamp};
 
 #[derive(Deserialize)]
@@ -38,20 +40,20 @@ struct List {
     type_instance: String,
 }
 
-/// Reads an array of value lists. The line of a fault is the place of its list in the array, from 1.
+/// Reads an array of value lists, one after another. The line of a fault is the place of its list in the array, from 1.
 ///
 /// # Errors
 /// A body that is no such array, before anything of it is taken.
 pub fn read_collectd(body: &[u8], gather: &mut Gather<'_>) -> Result<(), ReadError> {
-    let lists: Vec<List> = serde_json::from_slice(body)?;
-    for (list, line) in lists.iter().zip(1..) {
-        list.read(line, gather)?;
-    }
-    Ok(())
+    let mut line = 0;
+    each_of_array(body, |list: List| {
+        line += 1;
+        list.read(line, gather)
+    })
 }
 
 impl List {
-    fn read(&self, line: u64, gather: &mut Gather<'_>) -> Result<(), ReadError> {
+    fn read(&self, line: u64, gather: &mut Gather<'_>) -> Result<(), Refusal> {
         if self.values.is_empty() {
             return Ok(());
         }

@@ -588,6 +588,18 @@ mod tests {
     }
 
     #[test]
+    fn many_quotes_that_are_not_closed_take_no_time_by_the_square() {
+        let clock = crate::world::World::real().clock;
+        let start = clock.elapsed();
+        let count = 200_000;
+        let input = format!("time,value\n1,1\n{}2,2\n", "x\",\"\n".repeat(count));
+        let (samples, rows, faults) = read(input.as_bytes(), &CsvMapping::default());
+        assert_eq!((samples.len(), rows.unwrap(), faults.count), (2, count as u64 + 2, count as u64));
+        let took = clock.elapsed() - start;
+        assert!(took.as_secs() < 15, "{took:?}");
+    }
+
+    #[test]
     fn a_bad_cell_leaves_the_rest_of_its_row() {
         let (samples, _, faults) = read(b"time,a,b\n1,1,2\n2,x,4\n", &CsvMapping::default());
         assert_eq!((samples.len(), faults.count), (3, 1));

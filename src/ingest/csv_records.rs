@@ -9,6 +9,10 @@ use super::format::{Line, Lines};
 /// Bytes after which a quote counts as never closed, and its line as bad.
 const QUOTED_BYTES_MAX: usize = 64 << 10;
 
+/// Bytes that may be read again whatever the length of the input, and for each byte of it.
+const AGAIN_SPARE: usize = 16 * QUOTED_BYTES_MAX;
+const AGAIN_SHARE: usize = 8;
+
 /// What [`Records::read`] found.
 pub(super) enum Record {
     Whole,
@@ -32,6 +36,9 @@ pub(super) struct Records<'r> {
     /// Lines that were read as part of a quoted cell which was never closed, to be read again, and how far that is.
     again: Vec<u8>,
     again_at: usize,
+    /// Bytes that were put there, and bytes of the input.
+    bytes_again: usize,
+    bytes: usize,
     /// Comma, unless the first line has none of it but semicolons or tabs.
     delimiter: Option<u8>,
 }
@@ -48,6 +55,8 @@ impl<'r> Records<'r> {
             has_quotes: false,
             again: Vec::new(),
             again_at: 0,
+            bytes_again: 0,
+            bytes: 0,
             delimiter: None,
         }
     }
@@ -105,7 +114,8 @@ impl<'r> Records<'r> {
         self.line = line;
         let (mut further, mut more) = (Vec::new(), Vec::new());
         while open {
-            let found = if further.len() < QUOTED_BYTES_MAX { self.next_line(&mut more)? } else { Line::End };
+            let may_go_on = further.len() < QUOTED_BYTES_MAX && self.may_look_ahead();
+            let found = if may_go_on { self.next_line(&mut more)? } else { Line::End };
             if found != Line::End {
                 further.extend_from_slice(&more);
                 further.push(b'\n');
@@ -163,12 +173,21 @@ impl<'r> Records<'r> {
         self.cells.push((start, self.unquoted.len()));
     }
 
+    /// Whether little was read twice yet: else a quote that is open at the end of a line counts as never closed.
+    fn may_look_ahead(&self) -> bool {
+        self.bytes_again <= AGAIN_SPARE + AGAIN_SHARE * self.bytes
+    }
+
     /// Puts lines back before those not read yet.
     pub fn read_again(&mut self, mut further: Vec<u8>) {
+        self.number = self.start;
+        if further.is_empty() {
+            return;
+        }
+        self.bytes_again += further.len() + self.again.len() - self.again_at;
         further.extend_from_slice(&self.again[self.again_at..]);
         self.again = further;
         self.again_at = 0;
-        self.number = self.start;
     }
 
     pub fn next_line(&mut self, line: &mut Vec<u8>) -> io::Result<Line> {
@@ -180,7 +199,11 @@ impl<'r> Records<'r> {
                 self.again_at += end + 1;
                 Line::Whole
             }
-            None => self.lines.read(line)?,
+            None => {
+                let found = self.lines.read(line)?;
+                self.bytes += line.len() + 1;
+                found
+            }
         };
         self.number += u64::from(found != Line::End);
         Ok(found)

@@ -13,9 +13,13 @@ use super::Faults;
 use crate::flow::Refusal;
 
 /// Bytes of the longest line that is read; a longer one is a fault.
-const LINE_BYTES_MAX: usize = 16 << 20;
+pub(super) const LINE_BYTES_MAX: usize = 16 << 20;
+/// What some editors begin a UTF-8 text with.
+pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 /// Bytes of bad input that a fault quotes.
 const SHOWN_BYTES_MAX: usize = 60;
+/// Bytes of a longer text, as the name of a series.
+const BRIEF_BYTES_MAX: usize = 200;
 
 /// How a file writes its samples.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -84,16 +88,10 @@ impl Format {
 
     /// By the extension, as in `cpu.csv` or `cpu.csv.gz`; `None` where it says nothing, as in `-`.
     pub fn of_path(path: &str) -> Option<(Format, Compression)> {
-        let lower = path.to_ascii_lowercase();
-        let (plain, compression) = if let Some(plain) = lower.strip_suffix(".gz") {
-            (plain, Compression::Gzip)
-        } else if let Some(plain) = lower.strip_suffix(".zst") {
-            (plain, Compression::Zstd)
-        } else {
-            (&*lower, Compression::None)
-        };
+        let compression = Compression::of_path(path);
+        let plain = &path[..path.len() - compression.extension().len()];
         let (_, extension) = plain.rsplit_once('.')?;
-        Some((Self::of_extension(extension)?, compression))
+        Some((Self::of_extension(&extension.to_ascii_lowercase())?, compression))
     }
 
     fn of_extension(extension: &str) -> Option<Format> {
@@ -105,6 +103,35 @@ impl Format {
             "parquet" => Format::Parquet,
             _ => return None,
         })
+    }
+}
+
+impl Compression {
+    /// By the extension, whatever the format.
+    pub fn of_path(path: &str) -> Compression {
+        let ends = |extension: &str| {
+            let start = path.len().checked_sub(extension.len());
+            start.and_then(|start| path.get(start..)).is_some_and(|end| end.eq_ignore_ascii_case(extension))
+        };
+        let known = [Compression::Gzip, Compression::Zstd];
+        known.into_iter().find(|known| ends(known.extension())).unwrap_or(Compression::None)
+    }
+
+    /// By the first bytes of the content, which no text begins with.
+    pub fn of_content(content: &[u8]) -> Compression {
+        match content {
+            [0x1F, 0x8B, ..] => Compression::Gzip,
+            [0x28, 0xB5, 0x2F, 0xFD, ..] => Compression::Zstd,
+            _ => Compression::None,
+        }
+    }
+
+    const fn extension(self) -> &'static str {
+        match self {
+            Compression::None => "",
+            Compression::Gzip => ".gz",
+            Compression::Zstd => ".zst",
+        }
     }
 }
 
@@ -216,8 +243,8 @@ impl<'r> Lines<'r> {
         if line.last() == Some(&b'\r') {
             line.pop();
         }
-        if self.number == 1 && line.starts_with(b"\xEF\xBB\xBF") {
-            line.drain(..3);
+        if self.number == 1 && line.starts_with(BYTE_ORDER_MARK) {
+            line.drain(..BYTE_ORDER_MARK.len());
         }
     }
 }
@@ -227,12 +254,25 @@ pub(super) struct Shown<'t>(pub(super) &'t [u8]);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let cut = &self.0[..self.0.len().min(SHOWN_BYTES_MAX)];
-        let more = if cut.len() < self.0.len() { "…" } else { "" };
-        let text: String =
-            String::from_utf8_lossy(cut).chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect();
-        write!(f, "`{text}{more}`")
+        write!(f, "`{}`", beginning(self.0, SHOWN_BYTES_MAX))
     }
+}
+
+/// Anything that repeats what came: its beginning, on one line. A series, or what another parser says.
+pub(crate) struct Brief<T>(pub(crate) T);
+
+impl<T: fmt::Display> fmt::Display for Brief<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&beginning(self.0.to_string().as_bytes(), BRIEF_BYTES_MAX))
+    }
+}
+
+/// The first `most` bytes as text, on one line.
+fn beginning(text: &[u8], most: usize) -> String {
+    let cut = &text[..text.len().min(most)];
+    let plain = String::from_utf8_lossy(cut);
+    let more = if cut.len() < text.len() { "…" } else { "" };
+    plain.chars().map(|letter| if letter.is_control() { '\u{FFFD}' } else { letter }).chain(more.chars()).collect()
 }
 
 /// `text` with `[a-zA-Z0-9_:.]` only; a run of other characters becomes one `_`.
@@ -287,6 +327,34 @@ mod tests {
         for (path, expected) in table {
             assert_eq!(Format::of_path(path), expected, "{path}");
         }
+    }
+
+    #[test]
+    fn compression_is_told_whatever_the_format() {
+        use Compression::{Gzip, None as Plain, Zstd};
+        let paths = [("x.dump.gz", Gzip), ("X.GZ", Gzip), ("x.zst", Zstd), ("gz", Plain), ("é", Plain), ("-", Plain)];
+        for (path, wanted) in paths {
+            assert_eq!(Compression::of_path(path), wanted, "{path}");
+        }
+        let contents: [(&[u8], Compression); 5] = [
+            (b"\x1F\x8B\x08", Gzip),
+            (b"\x28\xB5\x2F\xFD\x04", Zstd),
+            (b"(\xB5", Plain),
+            (b"time,value", Plain),
+            (b"", Plain),
+        ];
+        for (content, wanted) in contents {
+            assert_eq!(Compression::of_content(content), wanted, "{content:?}");
+        }
+    }
+
+    #[test]
+    fn what_repeats_input_is_short_and_on_one_line() {
+        let long = "\n".repeat(1 << 20);
+        let (shown, brief) = (Shown(long.as_bytes()).to_string(), Brief(&long).to_string());
+        assert_eq!((shown.chars().count(), brief.chars().count()), (SHOWN_BYTES_MAX + 3, BRIEF_BYTES_MAX + 1));
+        assert!(!brief.contains('\n') && brief.ends_with('…'));
+        assert_eq!(Brief(7).to_string(), "7");
     }
 
     #[test]

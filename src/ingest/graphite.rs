@@ -10,7 +10,7 @@
 //! collectd sends where it has none, is passed over as carbon does. A known path with its tags
 //! costs one lookup and no allocation.
 
-use super::format::Shown;
+use super::format::{Brief, Shown};
 use super::known::NewField;
 use super::{Gather, Known, names};
 use crate::flow::Refusal;
@@ -35,7 +35,7 @@ pub fn read_graphite_line(
     }
     let metric = || define(path).map_or_else(|_| "".into(), |def| def.metric.into_string().into());
     if let Some(refused) = gather.bounds().refuse(time, value).or_else(|| gather.outlived(time, metric)) {
-        return Ok(Err(format!("{}: {refused}", Shown(path))));
+        return Ok(Err(format!("{}: {}", Shown(path), Brief(refused))));
     }
     match series(path, known, gather) {
         Ok(Ok(series)) => gather.push(series, time, value).map(Ok),
@@ -78,7 +78,7 @@ fn series(path: &[u8], known: &Known, gather: &Gather<'_>) -> Result<Result<Seri
             };
             match gather.intake().intern(&def) {
                 Ok(series) => series,
-                Err(Refusal::Budget(budget)) => return Ok(Err(format!("the series {def} is new: {budget}"))),
+                Err(Refusal::Budget(budget)) => return Ok(Err(format!("the series {} is new: {budget}", Brief(def)))),
                 Err(refusal) => return Err(refusal),
             }
         }
@@ -96,7 +96,7 @@ fn define(path: &[u8]) -> Result<SeriesDef, String> {
     }
     let label = |tag: &str| match tag.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((names::label(name), value.to_owned())),
-        _ => Err(format!("tag `{tag}` of {}: write name=value", Shown(path))),
+        _ => Err(format!("tag {} of {}: write name=value", Shown(tag.as_bytes()), Shown(path))),
     };
     let labels = parts.map(label).collect::<Result<Vec<_>, _>>()?;
     Ok(SeriesDef::new(metric, Labels::new(labels)))

@@ -3,6 +3,7 @@
 #[doc(hidden)]
 pub mod answers;
 mod collectd;
+mod columns;
 mod csv;
 mod csv_records;
 mod csv_time;
@@ -13,6 +14,7 @@ mod gather;
 mod graphite;
 pub mod http_client;
 mod json;
+mod json_array;
 mod known;
 mod labelled;
 pub mod line_protocol;
@@ -28,15 +30,19 @@ mod prometheus_text;
 mod redis;
 mod remote_write;
 mod scrape;
+mod small_json;
 mod source;
 mod statsd;
 mod system;
 mod trust;
 
 pub use collectd::read_collectd;
+pub use columns::Columns;
 pub use csv::{CsvMapping, read_csv};
 pub use distribution::{Bucket, Distribution, Exponential};
 pub use exec::{ExecFormat, ExecSource, ExecSpec};
+#[cfg(feature = "program")]
+pub(crate) use format::Brief;
 pub use format::{Compression, Format, ReadError, UnknownFormat};
 pub use gather::{About, Fault, Faults, Gather, TimeBounds};
 pub use graphite::read_graphite_line;

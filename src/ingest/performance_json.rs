@@ -12,8 +12,10 @@ use std::borrow::Cow;
 use serde_json::{Map, Value};
 
 use super::Gather;
-use super::format::{ReadError, metric_name};
+use super::format::{BYTE_ORDER_MARK, ReadError, metric_name};
+use super::json_array::each_of_array;
 use super::ndjson::{number_of, shown, time_of};
+use super::small_json::{Small, VALUES_MAX};
 use crate::flow::Refusal;
 use crate::model::Timestamp;
 
@@ -23,18 +25,23 @@ const LABELS: [(&str, &str); 3] = [("clientId", "client_id"), ("page", "page"), 
 
 /// Reads the body. The number of objects, refused ones among them; a fault's `line` is the object's place, from 1.
 pub fn read_performance(body: &[u8], now: Timestamp, gather: &mut Gather<'_>) -> Result<u64, ReadError> {
-    let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
-    let objects = match serde_json::from_slice(body)? {
-        Value::Array(objects) => objects,
-        object => vec![object],
-    };
+    let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     let mut place = 0;
-    for object in &objects {
+    let mut take = |Small(object): Small| {
         place += 1;
-        match measurement(object, now) {
-            Ok(measurement) => measurement.give(place, gather)?,
-            Err(reason) => gather.faults.add(place, reason),
-        }
+        let object = object.ok_or_else(|| format!("the object has over {VALUES_MAX} values: send fewer"));
+        let reason = match object.as_ref().map(|object| measurement(object, now)) {
+            Ok(Ok(measurement)) => return measurement.give(place, gather),
+            Ok(Err(reason)) => reason,
+            Err(reason) => reason.clone(),
+        };
+        gather.faults.add(place, reason);
+        Ok(())
+    };
+    if body.trim_ascii_start().starts_with(b"[") {
+        each_of_array(body, take)?;
+    } else {
+        take(serde_json::from_slice(body)?)?;
     }
     Ok(place)
 }
@@ -203,6 +210,7 @@ mod tests {
 
     #[test]
     fn a_bad_object_is_a_fault_at_its_place() {
+        let large = format!(r#"{{"type":"a","value":1,"metadata":{{"list":[{}1]}}}}"#, "1,".repeat(VALUES_MAX));
         let table = [
             ("7", "7 is no object"),
             ("{}", "no `type`"),
@@ -214,6 +222,7 @@ mod tests {
             (r#"{"type":"a","value":1,"timestamp":"noon"}"#, "`noon`, which is no time"),
             (r#"{"type":"a","value":1,"metadata":"{}"}"#, "`metadata` is"),
             (r#"{"type":"a","value":1,"page":[]}"#, "`page` is an array"),
+            (&large, "over 10000 values: send fewer"),
         ];
         for (bad, reason) in table {
             let good = r#"{"type":"a","value":1}"#;

@@ -12,7 +12,7 @@
 use std::borrow::Cow;
 use std::io::BufRead;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::format::{Line, Lines, ReadError, Shown};
 use super::{About, Gather};
@@ -129,11 +129,11 @@ impl Families {
     /// Takes `TYPE`, `UNIT` and `HELP`; any other comment says nothing.
     fn read(&mut self, comment: &str) {
         let (keyword, rest) = first_word(comment);
-        let (name, rest) = first_word(rest);
-        if !matches!(keyword, "TYPE" | "UNIT" | "HELP") || name.is_empty() {
+        if !matches!(keyword, "TYPE" | "UNIT" | "HELP") {
             return;
         }
-        let Some(family) = self.family(&unquoted_name(name)) else { return };
+        let Some((name, rest)) = family_name(rest) else { return };
+        let Some(family) = self.family(&name) else { return };
         match keyword {
             "TYPE" => family.kind = kind_of(rest),
             "UNIT" => family.unit = rest.to_owned(),
@@ -202,6 +202,19 @@ struct Sample<'t> {
     time: Option<Timestamp>,
 }
 
+/// Labels up to which each is held against each.
+const FEW_LABELS: usize = 16;
+
+/// A name that two labels have.
+fn twice<'l>(labels: &'l [(Cow<'_, str>, Cow<'_, str>)]) -> Option<&'l str> {
+    let mut names = labels.iter().enumerate().map(|(at, (name, _))| (at, &**name));
+    if labels.len() <= FEW_LABELS {
+        return names.find(|(at, name)| labels[..*at].iter().any(|(known, _)| *known == **name)).map(|(_, name)| name);
+    }
+    let mut seen = HashSet::new();
+    names.find(|(_, name)| !seen.insert(*name)).map(|(_, name)| name)
+}
+
 /// Walks over a line.
 struct Cursor<'t> {
     text: &'t str,
@@ -222,6 +235,9 @@ impl<'t> Cursor<'t> {
         }
         if metric.is_empty() {
             return Err(format!("no metric name before {}", self.rest()));
+        }
+        if let Some(name) = twice(&labels) {
+            return Err(format!("label {} is there twice: leave one out", Shown(name.as_bytes())));
         }
         let value = self.value()?;
         let time = self.time()?;
@@ -391,12 +407,17 @@ fn first_word(text: &str) -> (&str, &str) {
     (word, rest.trim_start_matches([' ', '\t']))
 }
 
-/// A name in a comment, which may be quoted.
-fn unquoted_name(name: &str) -> Cow<'_, str> {
-    match name.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
-        Some(inner) => unescaped(inner),
-        None => Cow::Borrowed(name),
-    }
+/// The name at the front of a comment, which may be quoted, and what follows it.
+fn family_name(text: &str) -> Option<(Cow<'_, str>, &str)> {
+    let (name, rest) = if text.starts_with('"') {
+        let mut cursor = Cursor::new(text);
+        let name = cursor.text().ok()?;
+        (name, text[cursor.at..].trim_start_matches([' ', '\t']))
+    } else {
+        let (name, rest) = first_word(text);
+        (Cow::Borrowed(name), rest)
+    };
+    (!name.is_empty()).then_some((name, rest))
 }
 
 /// `\\`, `\"` and `\n` undone; a backslash before anything else stays.
@@ -493,10 +514,14 @@ plain_total 1
 plain 1
 # TYPE x unknown
 x 1
+# TYPE "my # \"metric" counter
+# HELP "my # \"metric"  of mine
+{"my # \"metric"} 1
+# TYPE "open counter
 # EOF
 "#;
         let (recorder, lines, faults) = read(text.as_bytes());
-        assert_eq!((lines, faults.count), (11, 0));
+        assert_eq!((lines, faults.count), (12, 0));
         let defs = recorder.defs.lock().unwrap();
         let found: Vec<_> = defs.iter().map(|def| (def.to_string(), def.kind, &*def.unit, &*def.help)).collect();
         let help = "Time of a \\ request\nin seconds";
@@ -512,13 +537,18 @@ x 1
             ("plain_total", Kind::Counter, "", ""),
             ("plain", Kind::Gauge, "", ""),
             ("x", Kind::Gauge, "", ""),
+            ("my # \"metric", Kind::Counter, "", "of mine"),
         ];
         assert_eq!(found, expected.map(|(series, kind, unit, help)| (series.to_owned(), kind, unit, help)));
     }
 
     #[test]
     fn a_bad_line_is_a_fault_and_the_rest_goes_on() {
-        let table: [(&[u8], &str); 19] = [
+        let many: String = (0..40).map(|n| format!("l{n}=\"\",")).collect();
+        let many = format!("up{{{many}l7=\"x\"}} 1");
+        let table: [(&[u8], &str); 21] = [
+            (b"up{a=\"x\",b=\"y\",a=\"x\"} 1", "label `a` is there twice: leave one out"),
+            (many.as_bytes(), "label `l7` is there twice"),
             (b"up", "no value"),
             (b"up{", "no `name=\"value\"` at the end"),
             (b"up{a", "no `name"),

@@ -14,7 +14,7 @@ use super::state::App;
 use super::text::{base64, form, unescaped};
 use super::write::{bounds, finish, off_thread, source};
 use crate::flow::Intake;
-use crate::ingest::{Gather, Known, Labelled, ReadError, read_collectd, read_prometheus};
+use crate::ingest::{Brief, Gather, Known, Labelled, ReadError, read_collectd, read_prometheus};
 use crate::model::Timestamp;
 
 /// `POST` and `PUT /metrics/job/{job}[/{label}/{value}…]`: samples get the time of arrival, unless they have their own, and
@@ -44,9 +44,7 @@ pub(super) async fn import(
     for (name, value) in form(query.as_deref().unwrap_or_default()) {
         match name.as_str() {
             "extra_label" => {
-                let label = value.split_once('=').filter(|(name, _)| !name.is_empty());
-                let label = label.ok_or_else(|| bad_request(format!("extra_label `{value}`: write name=value")))?;
-                labels.push((label.0.to_owned(), label.1.to_owned()));
+                labels.push(extra_label(&value).map_err(bad_request)?);
             }
             "timestamp" => {
                 let millis =
@@ -110,7 +108,7 @@ fn gathered(
     app.meters.samples.fetch_add(gather.accepted(), Ordering::Relaxed);
     done.map_err(|error| match error {
         ReadError::Refused(refusal) => refusal.into(),
-        ReadError::Json(error) => bad_request(format!("the body is no JSON as it must be: {error}")),
+        ReadError::Json(error) => bad_request(format!("the body is no JSON as it must be: {}", Brief(error))),
         other => bad_request(other.to_string()),
     })?;
     finish(app, gather)
@@ -144,20 +142,42 @@ fn label(name: &str, value: &str) -> Result<(String, String), String> {
             (name, plain.ok_or_else(|| format!("`{value}` is no base64 of a text"))?)
         }
     };
-    let is_plain =
-        |(at, byte): (usize, u8)| byte == b'_' || byte.is_ascii_alphabetic() || at > 0 && byte.is_ascii_digit();
-    if name.is_empty() || !name.bytes().enumerate().all(is_plain) {
-        return Err(format!("`{name}` is no name of a label"));
-    }
+    check_name(name)?;
     if name == "job" && value.is_empty() {
         return Err("the job has no name".to_owned());
     }
     Ok((name.to_owned(), value))
 }
 
+/// The label in `extra_label=NAME=VALUE`.
+fn extra_label(text: &str) -> Result<(String, String), String> {
+    let form = "write extra_label=NAME=VALUE";
+    let (name, value) = text.split_once('=').ok_or_else(|| format!("extra_label `{}`: {form}", Brief(text)))?;
+    check_name(name).map_err(|told| format!("{told}: {form}"))?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// Letters, digits and `_`, not a digit first; names with two `_` in front are Prometheus' own, as `__name__`.
+fn check_name(name: &str) -> Result<(), String> {
+    let is_plain =
+        |(at, byte): (usize, u8)| byte == b'_' || byte.is_ascii_alphabetic() || at > 0 && byte.is_ascii_digit();
+    if name.is_empty() || name.starts_with("__") || !name.bytes().enumerate().all(is_plain) {
+        return Err(format!("`{}` is no name of a label", Brief(name)));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn extra_labels_have_names_that_labels_may_have() {
+        assert_eq!(extra_label("a_1=x=y"), Ok(("a_1".to_owned(), "x=y".to_owned())));
+        for text in ["__name__=zz", "=x", "a", "a-b=x", "1a=x", "é=x", "__a=x"] {
+            assert!(extra_label(text).unwrap_err().ends_with("write extra_label=NAME=VALUE"), "{text}");
+        }
+    }
 
     #[test]
     fn a_path_names_labels() {
@@ -170,6 +190,7 @@ mod tests {
             ("/metrics/instance/web-1", "the path names no job: write"),
             ("/metrics/job/a/b", "the label `b` has no value"),
             ("/metrics/job/a/5xx/1", "`5xx` is no name of a label"),
+            ("/metrics/job/a/__name__/up", "`__name__` is no name of a label"),
             ("/metrics/job/a/x@base64/%", "`%` is no base64 of a text"),
         ];
         for (path, wanted) in cases {

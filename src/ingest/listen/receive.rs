@@ -11,7 +11,7 @@ pub(super) struct Sockets {
     pub tcp: std::net::TcpListener,
 }
 
-/// Reads both until told to stop. Ends with what the kernel holds of UDP; connections are cut.
+/// Reads both until told to stop. Ends with what the kernel holds of both.
 pub(super) async fn receive(
     sockets: Sockets,
     queue: Queue,

@@ -119,6 +119,28 @@ fn senders_over_tcp_wait_and_packets_that_find_no_room_are_counted() {
 }
 
 #[test]
+fn what_came_over_tcp_is_stored_at_a_stop() {
+    let gate = Arc::new(Gate::default());
+    let (mut listeners, address) = start(&gate);
+    let mut streams: Vec<TcpStream> = (0..20).map(|_| TcpStream::connect(address).unwrap()).collect();
+    until("all connections to be there", || stats(&listeners).2.connections == 20);
+    // The store is behind, so that chunks wait at every place on the way.
+    let text = b"over.tcp 1 1700000000\n".repeat(5000);
+    let end = b"at.the.end 1 1700000000";
+    for stream in &mut streams {
+        stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+        stream.write_all(&text).unwrap();
+        stream.write_all(end).unwrap();
+    }
+    gate.is_open.store(true, Ordering::SeqCst);
+    let mut late = TcpStream::connect(address).unwrap();
+    late.write_all(end).unwrap();
+    listeners.stop();
+    let (told, _, tcp) = stats(&listeners);
+    assert_eq!((tcp.lines, told.samples, told.lost_samples, tcp.connections), (100_021, 100_021, 0, 0));
+}
+
+#[test]
 fn an_address_that_is_taken_is_told() {
     let gate = Arc::new(Gate::default());
     let (_listeners, address) = start(&gate);

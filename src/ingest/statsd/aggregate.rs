@@ -14,6 +14,12 @@ use crate::model::{Kind, Timestamp};
 
 /// Spellings of a series that are known, for each series that may be held.
 const SPELLINGS: usize = 4;
+/// Bytes of a spelling that is kept; a series of a longer one is looked up by what it is.
+const SPELLING_MAX: usize = 1 << 10;
+/// Bytes of all spellings that are kept.
+const SPELLINGS_MAX: usize = 64 << 20;
+/// Tags of a line.
+const TAGS_MAX: usize = 256;
 
 /// How much is held, and how long.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +38,8 @@ pub struct Aggregate {
     by_spelling: HashMap<Box<[u8]>, u32, FixedState>,
     /// By metric and sorted labels.
     by_identity: HashMap<Box<str>, u32, FixedState>,
+    /// Bytes of `by_spelling`.
+    spelling_bytes: usize,
     spelling: Vec<u8>,
     events: u64,
 }
@@ -44,6 +52,7 @@ impl Aggregate {
             free: Vec::new(),
             by_spelling: HashMap::default(),
             by_identity: HashMap::default(),
+            spelling_bytes: 0,
             spelling: Vec::new(),
             events: 0,
         }
@@ -85,15 +94,8 @@ impl Aggregate {
         }
         let place = self.place(metric, now)?;
         let held = self.places[place as usize].as_mut().expect("names lead to places that are taken");
+        held.state.add(metric)?;
         held.last = now;
-        match &mut held.state {
-            State::Set(members) => members.add(metric.values),
-            state => metric
-                .values
-                .split(|&byte| byte == b':')
-                .filter_map(|value| number(value).ok())
-                .for_each(|(value, is_change)| state.add(metric, value, is_change)),
-        }
         Ok(())
     }
 
@@ -126,11 +128,21 @@ impl Aggregate {
             return Ok(place);
         }
         let place = self.place_of_new(metric, now)?;
-        if self.by_spelling.len() >= self.limits.series.saturating_mul(SPELLINGS) {
-            self.by_spelling.clear();
-        }
-        self.by_spelling.insert(self.spelling.as_slice().into(), place);
+        self.keep_spelling(place);
         Ok(place)
+    }
+
+    fn keep_spelling(&mut self, place: u32) {
+        if self.spelling.len() > SPELLING_MAX {
+            return;
+        }
+        let is_full = self.by_spelling.len() >= self.limits.series.saturating_mul(SPELLINGS);
+        if is_full || self.spelling_bytes >= SPELLINGS_MAX {
+            self.by_spelling.clear();
+            self.spelling_bytes = 0;
+        }
+        self.spelling_bytes += self.spelling.len();
+        self.by_spelling.insert(self.spelling.as_slice().into(), place);
     }
 
     /// The same by what it is; taken where nobody has it.
@@ -143,7 +155,8 @@ impl Aggregate {
                 return Ok(place);
             }
             let (was, is) = (held.of.name(), metric.of.name());
-            return Err(format!("`{name}` is a {was} and comes as a {is}: give one of them another name"));
+            let name = Shown(name.as_bytes());
+            return Err(format!("{name} is a {was} and comes as a {is}: give one of them another name"));
         }
         if self.held() >= self.limits.series {
             let series = self.limits.series;
@@ -187,6 +200,7 @@ impl Aggregate {
             let places = &self.places;
             self.by_identity.retain(|_, place| places[*place as usize].is_some());
             self.by_spelling.retain(|_, place| places[*place as usize].is_some());
+            self.spelling_bytes = self.by_spelling.keys().map(|spelling| spelling.len()).sum();
         }
         Ok(())
     }
@@ -211,16 +225,18 @@ fn take_timed(metric: &Metric<'_>, time: Timestamp, gather: &mut Gather<'_>) -> 
 fn named(metric: &Metric<'_>) -> Result<(String, Labels), String> {
     let utf8 = |text| std::str::from_utf8(text).map_err(|_| format!("{} is no UTF-8 text", Shown(text)));
     let name = names::metric(utf8(metric.name)?);
-    let mut labels: Vec<(Box<str>, Box<str>)> = Vec::new();
-    for tag in utf8(metric.tags)?.split(',').filter(|tag| !tag.is_empty()) {
-        let (name, value) = tag.split_once(':').unwrap_or((tag, "true"));
-        let name = names::label(name);
-        labels.retain(|(known, _)| **known != *name);
-        if !name.is_empty() && !value.is_empty() {
-            labels.push((name.into(), value.into()));
-        }
+    let tags = utf8(metric.tags)?.split(',').filter(|tag| !tag.is_empty());
+    if tags.clone().count() > TAGS_MAX {
+        return Err(format!("{} has over {TAGS_MAX} tags: send fewer", Shown(metric.name)));
     }
-    labels.sort();
+    let label = |tag: &str| {
+        let (name, value) = tag.split_once(':').unwrap_or((tag, "true"));
+        (names::label(name).into(), value.into())
+    };
+    let mut labels: Vec<(Box<str>, Box<str>)> = tags.map(label).rev().collect();
+    labels.sort_by(|one, other| one.0.cmp(&other.0));
+    labels.dedup_by(|earlier, last| earlier.0 == last.0);
+    labels.retain(|(name, value)| !name.is_empty() && !value.is_empty());
     Ok((name, labels.into()))
 }
 
@@ -373,5 +389,50 @@ mod tests {
             held.tell(at(second as i64), at(second as i64 - 1), now, &mut gather).unwrap();
         }
         assert!(held.held() <= 100);
+    }
+    #[test]
+    fn a_sum_that_would_not_be_finite_is_refused_and_the_series_goes_on() {
+        let mut held = Aggregate::new(LIMITS);
+        let lines = "c:1e308|c\nc:1e308|c\ng:1e308|g\ng:+1e308|g\ng:7:+2|g\nt:1e308|h\nt:1:1e308:3|h";
+        let (faults, told) = flush(&mut held, 0, lines);
+        assert_eq!(faults.len(), 3, "{faults:?}");
+        assert!(faults[0].contains("with `1e308` the sum of `c` is no finite number: send smaller"), "{faults:?}");
+        let values = ["c 1e308", "g 9", "t_count 1", "t_sum 1e308"].map(str::to_owned);
+        let told: Vec<String> = told.iter().map(|told| told.replace(&"0".repeat(308), "e308")).collect();
+        assert!(values.iter().all(|value| told.contains(value)), "{told:?}");
+        assert_eq!(flush(&mut held, 10, "c:1|c").0, [""; 0]);
+        // Nor the sum of an interval, which begins below it.
+        assert_eq!(flush(&mut held, 20, "t:-1e308|h").0, [""; 0]);
+        assert_eq!(flush(&mut held, 30, "t:-1e308|h").0, [""; 0]);
+        assert_eq!(flush(&mut held, 40, "t:1e308|h\nt:1e308|h\nt:1|h").0.len(), 1);
+    }
+
+    #[test]
+    fn values_weigh_among_the_quantiles_what_their_rate_says() {
+        let mut held = Aggregate::new(LIMITS);
+        let (_, told) = flush(&mut held, 0, &format!("t:1|h|@0.0001\n{}", "t:2|h|@0.001\n".repeat(5)));
+        assert!(told.iter().any(|told| told.starts_with("t{quantile=\"0.5\"} 1.00")), "{told:?}");
+        assert!(told.contains(&"t_count 15000".to_owned()), "{told:?}");
+    }
+
+    #[test]
+    fn of_tags_with_one_name_the_last_counts_and_there_are_few() {
+        let mut held = Aggregate::new(LIMITS);
+        let many = |count: usize| format!("m:1|g|#{}", (0..count).map(|n| format!("t{n}:1,")).collect::<String>());
+        let (faults, told) = flush(&mut held, 0, &format!("a:1|g|#b:1,a:1,b:2,a:\n{}", many(TAGS_MAX + 1)));
+        assert_eq!(told, ["a{b=\"2\"} 1"]);
+        assert_eq!(faults, [format!("`m` has over {TAGS_MAX} tags: send fewer")]);
+        assert_eq!(flush(&mut held, 0, &many(TAGS_MAX)).0, [""; 0]);
+    }
+
+    #[test]
+    fn spellings_take_little() {
+        let mut held = Aggregate::new(LIMITS);
+        let long = "x".repeat(SPELLING_MAX);
+        let (faults, told) = flush(&mut held, 0, &format!("a:1|g|#t:{long}\na:2|g|#t:{long}\nb:1|g"));
+        assert_eq!((faults.len(), told.len(), held.by_spelling.len()), (0, 2, 1));
+        held.spelling_bytes = SPELLINGS_MAX;
+        flush(&mut held, 1, "c:1|g");
+        assert_eq!((held.by_spelling.len(), held.spelling_bytes), (1, 3));
     }
 }

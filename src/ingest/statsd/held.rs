@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use foldhash::fast::FixedState;
 
-use super::line::{Metric, Type};
+use super::line::{Metric, Type, number};
 use super::spread::{Spread, Told};
 use crate::flow::Refusal;
+use crate::ingest::format::Shown;
 use crate::ingest::{About, Gather};
 use crate::model::{Kind, Timestamp};
 use crate::stats::Distinct;
@@ -56,17 +57,37 @@ impl State {
         }
     }
 
-    pub fn add(&mut self, metric: &Metric<'_>, value: f64, is_change: bool) {
+    /// Takes a line's values.
+    ///
+    /// # Errors
+    /// A result that is not finite; nothing of the line is taken then.
+    pub fn add(&mut self, metric: &Metric<'_>) -> Result<(), String> {
+        let values = || metric.values.split(|&byte| byte == b':').filter_map(|value| number(value).ok());
         match self {
-            State::Counter(sum) => *sum += value * metric.weight,
-            State::Gauge(at) if is_change => *at += value,
-            State::Gauge(at) => *at = value,
-            // Seconds of milliseconds.
-            State::Spread(spread) if metric.of == Type::Timer => spread.add(value / 1e3, metric.weight),
-            State::Spread(spread) => spread.add(value, metric.weight),
-            State::Set(_) => {}
+            State::Set(members) => members.add(metric.values),
+            State::Counter(sum) => {
+                *sum = finite(values().fold(*sum, |sum, (value, _)| sum + value * metric.weight), metric)?;
+            }
+            State::Gauge(at) => {
+                let changed = |at, (value, is_change)| if is_change { at + value } else { value };
+                *at = finite(values().fold(*at, changed), metric)?;
+            }
+            State::Spread(spread) => {
+                // Seconds of milliseconds.
+                let scale = if metric.of == Type::Timer { 1e3 } else { 1.0 };
+                let values = || values().map(|(value, _)| value / scale);
+                finite(spread.sum_with(values().map(|value| value * metric.weight)), metric)?;
+                values().for_each(|value| spread.add(value, metric.weight));
+            }
         }
+        Ok(())
     }
+}
+
+fn finite(result: f64, metric: &Metric<'_>) -> Result<f64, String> {
+    let (name, values) = (Shown(metric.name), Shown(metric.values));
+    let told = || format!("with {values} the sum of {name} is no finite number: send smaller values");
+    if result.is_finite() { Ok(result) } else { Err(told()) }
 }
 
 impl Members {

@@ -5,6 +5,9 @@ use memchr::memchr;
 use crate::ingest::format::Shown;
 use crate::model::Timestamp;
 
+/// Lowest sample rate: what is sent more seldom than that is no sample.
+const RATE_MIN: f64 = 1e-9;
+
 /// What a metric's values mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Type {
@@ -114,7 +117,7 @@ fn is_left(section: &[u8]) -> bool {
 
 fn weight(rate: &[u8]) -> Result<f64, String> {
     match fast_float2::parse::<f64, _>(rate) {
-        Ok(rate) if rate > 0.0 && rate <= 1.0 => Ok(1.0 / rate),
+        Ok(rate) if (RATE_MIN..=1.0).contains(&rate) => Ok(1.0 / rate),
         _ => Err(format!("sample rate {}: write a number above 0 and up to 1", Shown(rate))),
     }
 }
@@ -209,6 +212,7 @@ mod tests {
             ("a:1|x", "type `x` of `a`: write c, g, s, ms, h or d"),
             ("a:1|c|@0", "sample rate `0`: write a number above 0"),
             ("a:1|c|@2", "sample rate `2`"),
+            ("a:1|c|@1e-320", "sample rate `1e-320`"),
             ("a:1|c|@nan", "sample rate `nan`"),
             ("a:1|c|T12x", "time `12x`: write whole seconds"),
             ("a:1|c|T99999999999999999", "time `99999999999999999`"),

@@ -7,8 +7,6 @@ use crate::stats::Sketch;
 
 /// The quantiles that are told.
 const QUANTILES: [(f64, &str); 4] = [(0.5, "0.5"), (0.9, "0.9"), (0.95, "0.95"), (0.99, "0.99")];
-/// A value counts at most so often among the quantiles, whatever its sample rate; the count itself is exact.
-const REPEATS_MAX: f64 = 1000.0;
 
 /// Values that are told by how they are spread.
 #[derive(Debug, Default)]
@@ -47,7 +45,12 @@ impl Spread {
         now.most = if is_first { value } else { now.most.max(value) };
         now.count += weight;
         now.sum += value * weight;
-        (0..weight.round().min(REPEATS_MAX) as u32).for_each(|_| now.sketch.add(value));
+        now.sketch.add_many(value, weight.round() as u64);
+    }
+
+    /// The sum since the series was first seen, were these added.
+    pub fn sum_with(&self, added: impl Iterator<Item = f64>) -> f64 {
+        self.sum + added.fold(self.interval.sum, |sum, value| sum + value)
     }
 
     /// Hands on what there is and begins a new interval. Where the series is new, its sums stood at zero at `before`.
