@@ -16,7 +16,7 @@ pub use status::StatusRange;
 
 use super::http_client::{
     BasicAuth, Certificate, Credentials, FetchError, Method, Phase, Phases, Request, Response, TlsSpec, Version,
-    fetch_within, parse_url,
+    fetch_within, parse_url, shown_text,
 };
 use super::json::{body_max, get, method_fault};
 use super::{About, Readings, Source, SourceError};
@@ -94,18 +94,31 @@ impl<'de> Deserialize<'de> for Expression {
 }
 
 impl HttpSpec {
-    /// All addresses.
-    pub(super) fn targets(&self) -> Vec<&str> {
+    /// All addresses, and what each is called: the address without user and password, from the second of one name on with
+    /// a number.
+    pub(super) fn targets(&self) -> Vec<(&str, String)> {
+        let mut targets: Vec<(&str, String)> = Vec::new();
+        for url in self.addresses() {
+            let name = shown_text(url);
+            let numbered = (2..).map(|number| format!("{name}#{number}"));
+            let mut names = std::iter::once(name.clone()).chain(numbered);
+            let free = names.find(|name| targets.iter().all(|(_, taken)| taken != name)).unwrap_or_default();
+            targets.push((url, free));
+        }
+        targets
+    }
+
+    fn addresses(&self) -> Vec<&str> {
         self.url.iter().chain(&self.urls).map(String::as_str).collect()
     }
 
     pub(super) fn fault(&self) -> Option<(&'static str, String)> {
-        let targets = self.targets();
+        let targets = self.addresses();
         if targets.is_empty() {
             return Some(("http", "write whom to ask, as in url = \"https://example.org/health\"".to_owned()));
         }
         if let Some(twice) = (1..targets.len()).find(|&at| targets[..at].contains(&targets[at])) {
-            return Some(("urls", format!("`{}` is written twice: leave one out", targets[twice])));
+            return Some(("urls", format!("`{}` is written twice: leave one out", shown_text(targets[twice]))));
         }
         let key = if self.url.is_some() { "url" } else { "urls" };
         let url = targets.iter().find_map(|target| parse_url(target).err()).map(|told| (key, told));
@@ -128,9 +141,9 @@ pub struct HttpSource {
 }
 
 impl HttpSource {
-    /// Of one of the addresses of `spec`. `timeout` is that of the source: the probe ends a moment before, to tell what
+    /// Of the address `url` among those of `spec`, which is called `target`. `timeout` is that of the source: the probe ends a moment before, to tell what
     /// took so long.
-    pub fn new(spec: &HttpSpec, target: &str, timeout: Duration, world: &World) -> Self {
+    pub fn new(spec: &HttpSpec, url: &str, target: String, timeout: Duration, world: &World) -> Self {
         let request = Request {
             method: Method::from_bytes(spec.method.as_bytes()).unwrap_or(Method::GET),
             headers: spec.headers.clone().into_iter().collect(),
@@ -138,13 +151,13 @@ impl HttpSource {
             limit: usize::try_from(spec.body_max.as_u64()).unwrap_or(usize::MAX),
             tls: spec.tls.clone(),
             redirects: spec.max_redirects,
-            ..Request::get(target)
+            ..Request::get(url)
         };
         HttpSource {
             credentials: spec.credentials().unwrap_or(Credentials::None),
             spec: spec.clone(),
             request,
-            target: parse_url(target).map_or_else(|_| target.to_owned(), |url| super::http_client::shown(&url)),
+            target,
             timeout: timeout - (timeout / 10).min(RESERVE_MAX),
             world: world.clone(),
         }

@@ -123,12 +123,13 @@ impl From {
 /// A source for each address, so that one that is down is no trouble of the others.
 fn probes(http: &HttpSpec, spec: &SourceSpec, world: &World) -> Vec<Planned> {
     let targets = http.targets();
-    let planned = |target: &&str| {
-        let source = Box::new(HttpSource::new(http, target, spec.timeout, world));
-        let id = if targets.len() == 1 { spec.id.clone() } else { format!("{}/{target}", spec.id) };
+    let is_one = targets.len() == 1;
+    let planned = |(url, target): (&str, String)| {
+        let id = if is_one { spec.id.clone() } else { format!("{}/{target}", spec.id) };
+        let source = Box::new(HttpSource::new(http, url, target, spec.timeout, world));
         Planned { spec: SourceSpec { id, ..spec.clone() }, source }
     };
-    targets.iter().map(planned).collect()
+    targets.into_iter().map(planned).collect()
 }
 
 /// The same with the label `instance`, so that the series of two servers are apart.
@@ -192,5 +193,35 @@ impl WrittenSource {
     /// The sources it makes.
     pub fn plan(&self, world: &World) -> Vec<Planned> {
         self.from.plan(&self.spec(), world)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(text: &str) -> WrittenSource {
+        toml::from_str(text).unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    #[test]
+    fn passwords_in_addresses_are_in_no_name_and_in_no_fault() {
+        let two = "id = 'a'\nfrom.http = { urls = ['http://bob:S3@h/', 'http://eve:S3@h/', 'http://h/x'] }";
+        let planned = written(two).plan(&World::real());
+        let ids: Vec<&str> = planned.iter().map(|planned| planned.spec.id.as_str()).collect();
+        assert_eq!(ids, ["a/http://h/", "a/http://h/#2", "a/http://h/x"]);
+        for from in [
+            "http = { urls = ['http://bob:S3@h/', 'http://bob:S3@h/'] }",
+            "http = { url = 'http://bob:S3@h:x/' }",
+            "http = { url = 'bob:S3@h' }",
+            "json = { url = 'ftp://bob:S3@h/' }",
+            "json = { url = 'http://bob:S3/S3@h/' }",
+            "prometheus = { targets = ['bob:S3@h:1'] }",
+            "postgres = { url = 'postgres://bob:S3@S3@h/d' }",
+            "postgres = { url = 'bob:S3@h/d?x=1' }",
+        ] {
+            let faults = written(&format!("id = 'a'\nfrom.{from}")).faults();
+            assert!(!faults.is_empty() && !format!("{faults:?}").contains("S3"), "{from}: {faults:?}");
+        }
     }
 }
