@@ -14,11 +14,12 @@ use bytesize::ByteSize;
 use serde::Deserialize;
 
 use self::run::{Ended, Program};
-use super::format::ReadError;
 use super::json::{JsonMetric, JsonRules, metrics_fault};
 use super::line_protocol::{LineCache, LineOptions, Precision, read_lines};
+use super::prometheus_text::{Said, Taker, read_exposition};
 use super::source::readings_of;
-use super::{Faults, Readings, Source, SourceError, read_prometheus};
+use super::{Faults, Readings, Source, SourceError};
+use crate::flow::Refusal;
 use crate::model::Timestamp;
 
 /// Bytes of names of a command's lines.
@@ -113,24 +114,49 @@ impl ExecSource {
             ExecFormat::Json => self.rules.read(out),
             ExecFormat::Nagios => nagios::read(out, ended.code, &self.id),
             ExecFormat::Prometheus => {
-                let read = readings_of::<ReadError>(|gather| read_prometheus(&mut &*out, now, gather).map(|_| ()));
-                read.map(with_faults).map_err(|error| SourceError::new(error.to_string()))
+                let mut printed = Printed::default();
+                let read = read_exposition(&mut &*out, &mut printed);
+                read.map_err(|error| SourceError::new(error.to_string()))?;
+                Ok(with_faults((printed.readings, printed.faults)))
             }
             ExecFormat::Influx => {
                 let cache = LineCache::with_labels(Vec::new(), NAMES);
                 let options = LineOptions { precision: Precision::Nanos, now };
                 let read = readings_of(|gather| read_lines(out, 1, options, &cache, gather).map(|_| ()));
-                read.map(with_faults).map_err(|refusal: crate::flow::Refusal| SourceError::new(refusal.to_string()))
+                read.map(with_faults).map_err(|refusal: Refusal| SourceError::new(refusal.to_string()))
             }
         }
     }
 }
 
+/// Prometheus text as a command prints it. NaN and infinity are no samples, and ordinary, as in a scrape.
+#[derive(Default)]
+struct Printed {
+    readings: Readings,
+    faults: Faults,
+}
+
+impl Taker for Printed {
+    fn sample(&mut self, _line: u64, said: &Said<'_>) -> Result<(), Refusal> {
+        match said.time {
+            _ if !said.value.is_finite() => {}
+            Some(time) => self.readings.put_at(said.metric, said.labels, said.about, time, said.value),
+            None => self.readings.put(said.metric, said.labels, said.about, said.value),
+        }
+        Ok(())
+    }
+
+    fn fault(&mut self, line: u64, reason: String) {
+        self.faults.add(line, reason);
+    }
+}
+
 fn with_faults((mut readings, faults): (Readings, Faults)) -> Readings {
-    readings.fault = faults.first.first().map(|first| {
+    let wrong = faults.first.first().map(|first| {
         let (count, line, error) = (faults.count, first.line, &first.error);
         SourceError::new(format!("{count} lines of its output are not taken; the first: line {line}: {error}"))
     });
+    readings.tell(wrong);
     readings
 }
 
@@ -145,6 +171,7 @@ impl Source for ExecSource {
         match (readings, failed) {
             (Ok(mut readings), failed) => {
                 readings.fault = failed.or_else(|| readings.fault.take().map(|fault| fault.0)).map(told);
+                readings.lack = readings.lack.take().map(|lack| told(lack.0));
                 Ok(readings)
             }
             // How it ended says more than what it printed.
@@ -173,7 +200,8 @@ mod tests {
         let read = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(20), source.read(now)).await });
         match read.unwrap() {
             Ok(readings) => {
-                let fault = readings.fault.as_ref().map_or(String::new(), |fault| fault.0.clone());
+                let told = readings.fault.as_ref().or(readings.lack.as_ref());
+                let fault = told.map_or(String::new(), |told| told.0.clone());
                 (readings.lines(), fault)
             }
             Err(error) => (Vec::new(), error.0),
@@ -186,6 +214,8 @@ mod tests {
         let none = String::new();
         let told = shell("printf 'jobs{q=\"a\"} %s\\n' $ANSWER", "prometheus");
         assert_eq!(told, (vec!["jobs{q=\"a\"} 42".to_owned()], none.clone()));
+        let told = shell("echo 'q{quantile=\"0.5\"} NaN'; echo 'q_count 0'", "prometheus");
+        assert_eq!(told, (vec!["q_count 0".to_owned()], none.clone()), "nothing to tell yet is no fault");
         let told = shell("echo 'cpu,host=a usage=1.5,idle=2i'", "influx");
         let wanted = vec!["cpu_usage{host=\"a\"} 1.5".to_owned(), "cpu_idle{host=\"a\"} 2".to_owned()];
         assert_eq!(told, (wanted, none.clone()));

@@ -151,6 +151,14 @@ pub struct FetchError {
     pub certificate: Option<Certificate>,
 }
 
+impl FetchError {
+    /// Of a request that could not even be made.
+    pub(super) fn unasked(request: &Request, told: String) -> Self {
+        let asked = format!("{} {}", request.method, shown_text(&request.url));
+        FetchError { asked, told, phase: Phase::Resolve, phases: Phases::default(), certificate: None }
+    }
+}
+
 impl From<Box<FetchError>> for SourceError {
     fn from(error: Box<FetchError>) -> Self {
         SourceError::new(error.to_string())
@@ -392,7 +400,9 @@ impl Leg {
         let status = answer.status().as_u16();
         let location = answer.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
         let (301 | 302 | 303 | 307 | 308, Some(location)) = (status, location) else { return Ok(None) };
-        let wrong = |error: &dyn fmt::Display| format!("it redirects to `{}`, which is no address ({error})", shown_text(location));
+        let wrong = |error: &dyn fmt::Display| {
+            format!("it redirects to `{}`, which is no address ({error})", shown_text(location))
+        };
         let url = self.url.join(location).map_err(|error| wrong(&error))?;
         parse_url(url.as_str()).map_err(|error| wrong(&error))?;
         let mut headers = self.headers.clone();

@@ -18,13 +18,10 @@ use super::http_client::{
     BasicAuth, Certificate, Credentials, FetchError, Method, Phase, Phases, Request, Response, TlsSpec, Version,
     fetch_within, parse_url, shown_text,
 };
-use super::json::{body_max, get, method_fault};
+use super::json::{body_max, get, method_fault, reserve};
 use super::{About, Readings, Source, SourceError};
 use crate::model::{Kind, Timestamp};
 use crate::world::World;
-
-/// What a probe keeps of the timeout to tell that it failed.
-const RESERVE_MAX: Duration = Duration::from_millis(500);
 
 /// `from.http = { url = "https://example.org/health", contains = "ok" }`
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -158,9 +155,18 @@ impl HttpSource {
             spec: spec.clone(),
             request,
             target,
-            timeout: timeout - (timeout / 10).min(RESERVE_MAX),
+            timeout: timeout - reserve(timeout),
             world: world.clone(),
         }
+    }
+
+    async fn probe(&self) -> Result<Response, Box<FetchError>> {
+        let mut request = self.request.clone();
+        match self.credentials.header(&self.world) {
+            Ok(header) => request.headers.extend(header),
+            Err(error) => return Err(Box::new(FetchError::unasked(&request, error.0))),
+        }
+        fetch_within(&request, &self.world, self.timeout).await
     }
 
     /// Why an answer is no success, if so.
@@ -269,9 +275,29 @@ fn about<'t>(unit: &'t str, help: &'t str) -> About<'t> {
 #[async_trait]
 impl Source for HttpSource {
     async fn read(&mut self, now: Timestamp) -> Result<Readings, SourceError> {
-        let mut request = self.request.clone();
-        request.headers.extend(self.credentials.header(&self.world)?);
-        let probed = fetch_within(&request, &self.world, self.timeout).await;
+        let probed = self.probe().await;
         Ok(self.told(now, probed.as_ref().map_err(AsRef::as_ref)))
+    }
+
+    /// That it is down is told by its samples, and by how many there are.
+    fn keeps_pace(&self) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_cannot_be_read_is_a_failed_probe_and_failed_probes_keep_their_pace() {
+        let spec: HttpSpec = toml::from_str("url = 'http://h/'\nbearer_token_file = '/no/such/token'").unwrap();
+        let mut source = HttpSource::new(&spec, "http://h/", "h".into(), Duration::from_secs(1), &World::real());
+        assert!(source.keeps_pace());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let readings = runtime.block_on(source.read(Timestamp::from_nanos(0))).unwrap();
+        assert!(readings.lines().contains(&"probe_success{target=\"h\"} 0".to_owned()), "{:?}", readings.lines());
+        let fault = readings.fault.unwrap().0;
+        assert!(fault.starts_with("GET http://h/: bearer_token_file /no/such/token cannot be read"), "{fault}");
     }
 }

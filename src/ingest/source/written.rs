@@ -106,7 +106,7 @@ impl From {
             From::Prometheus(written) => written.plan(spec, world),
             From::System(_) => one(Box::<SystemSource>::default()),
             From::Http(http) => probes(http, spec, world),
-            From::Json(json) => one(Box::new(JsonSource::new(json, &spec.id, world))),
+            From::Json(json) => one(Box::new(JsonSource::new(json, &spec.id, spec.timeout, world))),
             From::Exec(exec) => one(Box::new(ExecSource::new(exec, &spec.id))),
             From::Postgres(postgres) => {
                 let source = PostgresSource::new(postgres.clone(), world.clone(), spec.timeout);
