@@ -1,7 +1,7 @@
 //! What a command prints, run at an interval: Prometheus text, line protocol, JSON, or what plugins of Nagios print.
 //!
-//! No shell is between. A command that is not done within the timeout is ended with all it started: it runs in a process
-//! group of its own, which is killed when the pass is dropped.
+//! No shell is between. A command runs in a process group of its own. That is killed when the command has ended, so that
+//! nothing is left in the background, and when it is not done within the timeout.
 
 pub(super) mod nagios;
 mod run;
@@ -73,7 +73,13 @@ pub enum ExecFormat {
 }
 
 impl ExecSpec {
-    pub(super) fn fault(&self) -> Option<(&'static str, String)> {
+    pub(super) fn faults(&self) -> Vec<(&'static str, String)> {
+        let output = || ("output_max", "write at least 1KB, as in output_max = \"4MB\"".to_owned());
+        let output = (self.output_max < ByteSize::kb(1)).then(output);
+        self.command_fault().into_iter().chain(output).chain(metrics_fault(&self.metrics)).collect()
+    }
+
+    fn command_fault(&self) -> Option<(&'static str, String)> {
         let Some(program) = self.command.first().filter(|program| !program.trim().is_empty()) else {
             return Some(("command", "write program and arguments, as in command = [\"/usr/bin/uptime\"]".to_owned()));
         };
@@ -81,10 +87,7 @@ impl ExecSpec {
             let words: Vec<String> = program.split_whitespace().map(|word| format!("{word:?}")).collect();
             return Some(("command", format!("no shell reads it: write command = [{}]", words.join(", "))));
         }
-        if self.output_max < ByteSize::kb(1) {
-            return Some(("output_max", "write at least 1KB, as in output_max = \"4MB\"".to_owned()));
-        }
-        metrics_fault(&self.metrics)
+        None
     }
 }
 
@@ -193,7 +196,7 @@ mod tests {
         let text =
             format!("command = {command:?}\nformat = {format:?}\noutput_max = \"1KB\"\n[env]\nANSWER = \"42\"\n");
         let spec: ExecSpec = toml::from_str(&text).unwrap();
-        assert_eq!(spec.fault(), None);
+        assert_eq!(spec.faults(), []);
         let mut source = ExecSource::new(&spec, "probe");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let now = Timestamp::from_nanos(1_700_000_000_000_000_000);
@@ -245,8 +248,8 @@ mod tests {
     #[test]
     fn a_shell_that_is_not_there_is_told_of() {
         let spec = |command: &str| toml::from_str::<ExecSpec>(&format!("command = {command}")).unwrap();
-        assert!(spec("[]").fault().unwrap().1.contains("write program and arguments"));
-        assert!(spec("['df -h']").fault().unwrap().1.contains("write command = [\"df\", \"-h\"]"));
-        assert_eq!(spec("['/opt/my tools/check']").fault(), None);
+        assert!(spec("[]").faults()[0].1.contains("write program and arguments"));
+        assert!(spec("['df -h']").faults()[0].1.contains("write command = [\"df\", \"-h\"]"));
+        assert_eq!(spec("['/opt/my tools/check']").faults(), []);
     }
 }

@@ -11,6 +11,7 @@ mod certificate;
 mod tests;
 mod tls;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read};
 use std::net::SocketAddr;
@@ -178,6 +179,19 @@ pub fn parse_url(text: &str) -> Result<Url, String> {
         ("http" | "https", Some(_)) => Ok(url),
         (scheme, _) => Err(told(&format_args!("`{scheme}` is neither http nor https"))),
     }
+}
+
+/// What is wrong with headers as they are written: the key, and what to write. Their values may be secrets.
+pub(super) fn header_faults(headers: &BTreeMap<String, String>) -> Vec<(&'static str, String)> {
+    let fault = |(name, value): (&String, &String)| {
+        let remedy = match (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            (Err(_), _) => "write letters, digits and `-` in its name",
+            (_, Err(_)) => "write its value on one line",
+            _ => return None,
+        };
+        Some(("headers", format!("`{}` cannot be sent: {remedy}", name.escape_debug())))
+    };
+    headers.iter().filter_map(fault).collect()
 }
 
 /// Asks once. It has no timeout of its own: drop it to end it, or use [`fetch_within`].

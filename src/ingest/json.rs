@@ -18,7 +18,7 @@ use serde_json::Value;
 
 pub use place::{LabelPlace, Place};
 
-use super::http_client::{BasicAuth, Credentials, Method, Request, TlsSpec, fetch_within, parse_url};
+use super::http_client::{BasicAuth, Credentials, Method, Request, TlsSpec, fetch_within, header_faults, parse_url};
 use super::{About, Readings, Source, SourceError};
 use crate::model::{Kind, Timestamp};
 use crate::world::World;
@@ -237,12 +237,14 @@ impl Wrong {
 }
 
 impl JsonSpec {
-    pub(super) fn fault(&self) -> Option<(&'static str, String)> {
+    pub(super) fn faults(&self) -> Vec<(&'static str, String)> {
         let url = parse_url(&self.url).err().map(|told| ("url", told));
-        url.or_else(|| method_fault(&self.method))
-            .or_else(|| self.credentials().err())
-            .or_else(|| self.tls.fault())
-            .or_else(|| metrics_fault(&self.metrics))
+        let mut faults: Vec<_> = url.into_iter().chain(method_fault(&self.method)).collect();
+        faults.extend(header_faults(&self.headers));
+        faults.extend(self.credentials().err());
+        faults.extend(self.tls.fault());
+        faults.extend(metrics_fault(&self.metrics));
+        faults
     }
 
     fn credentials(&self) -> Result<Credentials, (&'static str, String)> {

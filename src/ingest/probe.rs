@@ -16,7 +16,7 @@ pub use status::StatusRange;
 
 use super::http_client::{
     BasicAuth, Certificate, Credentials, FetchError, Method, Phase, Phases, Request, Response, TlsSpec, Version,
-    fetch_within, parse_url, shown_text,
+    fetch_within, header_faults, parse_url, shown_text,
 };
 use super::json::{body_max, get, method_fault, reserve};
 use super::{About, Readings, Source, SourceError};
@@ -109,17 +109,21 @@ impl HttpSpec {
         self.url.iter().chain(&self.urls).map(String::as_str).collect()
     }
 
-    pub(super) fn fault(&self) -> Option<(&'static str, String)> {
-        let targets = self.addresses();
+    pub(super) fn faults(&self) -> Vec<(&'static str, String)> {
+        let (targets, mut faults) = (self.addresses(), Vec::new());
         if targets.is_empty() {
-            return Some(("http", "write whom to ask, as in url = \"https://example.org/health\"".to_owned()));
+            faults.push(("http", "write whom to ask, as in url = \"https://example.org/health\"".to_owned()));
         }
         if let Some(twice) = (1..targets.len()).find(|&at| targets[..at].contains(&targets[at])) {
-            return Some(("urls", format!("`{}` is written twice: leave one out", shown_text(targets[twice]))));
+            faults.push(("urls", format!("`{}` is written twice: leave one out", shown_text(targets[twice]))));
         }
         let key = if self.url.is_some() { "url" } else { "urls" };
-        let url = targets.iter().find_map(|target| parse_url(target).err()).map(|told| (key, told));
-        url.or_else(|| method_fault(&self.method)).or_else(|| self.credentials().err()).or_else(|| self.tls.fault())
+        faults.extend(targets.iter().filter_map(|target| parse_url(target).err()).map(|told| (key, told)));
+        faults.extend(method_fault(&self.method));
+        faults.extend(header_faults(&self.headers));
+        faults.extend(self.credentials().err());
+        faults.extend(self.tls.fault());
+        faults
     }
 
     fn credentials(&self) -> Result<Credentials, (&'static str, String)> {

@@ -102,20 +102,22 @@ impl Security {
 }
 
 impl PostgresSpec {
-    /// What is wrong with its values: the key, and what to write.
-    pub fn fault(&self) -> Option<(&'static str, String)> {
-        if let Err(error) = self.config() {
-            return Some(("url", error));
-        }
-        if self.is_of_many() {
-            return Some(("url", "it names several hosts: write a source for each, so that each has its name".into()));
-        }
-        if self.slow.is_zero() {
-            return Some(("slow", "write a length of time, as in slow = \"500ms\"".into()));
-        }
-        let most =
-            |key, value: u32| (value > 1000).then(|| (key, "write at most 1000: each is a series or more".into()));
-        most("statements", self.statements).or_else(|| most("tables", self.tables))
+    /// All that is wrong with its values: the key, and what to write.
+    pub fn faults(&self) -> Vec<(&'static str, String)> {
+        let mut faults: Vec<(&'static str, String)> =
+            self.config().err().map(|told| ("url", told)).into_iter().collect();
+        let mut check = |ok: bool, key, told: &str| {
+            if !ok {
+                faults.push((key, told.to_owned()));
+            }
+        };
+        let several = "it names several hosts: write a source for each, so that each has its name";
+        check(!self.is_of_many(), "url", several);
+        check(!self.slow.is_zero(), "slow", "write a length of time, as in slow = \"500ms\"");
+        let most = "write at most 1000: each is a series or more";
+        check(self.statements <= 1000, "statements", most);
+        check(self.tables <= 1000, "tables", most);
+        faults
     }
 
     fn is_of_many(&self) -> bool {
@@ -234,7 +236,7 @@ mod tests {
             let spec = spec(&format!("url = {url:?}"));
             assert_eq!(spec.instance(), wanted);
             assert!(!format!("{spec:?}").contains("secret"));
-            assert_eq!(spec.fault(), None);
+            assert_eq!(spec.faults(), []);
         }
         let (config, _) = spec("url = \"postgres://u@h\"").config().unwrap();
         assert_eq!(config.get_dbname(), Some("u"));
@@ -253,7 +255,7 @@ mod tests {
             ("url = \"postgres://u@h/d\"\ntables = 2000", "tables", "at most 1000"),
         ];
         for (keys, key, told) in cases {
-            let fault = spec(keys).fault().unwrap_or_else(|| panic!("{keys}"));
+            let [fault] = &spec(keys).faults()[..] else { panic!("{keys}") };
             assert!(fault.0 == key && fault.1.contains(told) && !fault.1.contains("secret"), "{fault:?}");
         }
     }
