@@ -347,11 +347,10 @@ impl Settings {
                 let told = "commands are run only where that is allowed: write exec = true under [collect], or enabled = false here";
                 fault("exec", told.to_owned());
             }
-            if source.enabled && matches!(source.from, Asked::System(_)) {
-                if std::mem::replace(&mut is_system_asked, true) {
-                    let told = "this machine is asked already: leave it out, or write system = false under [collect]";
-                    fault("system", told.to_owned());
-                }
+            let asks_system = source.enabled && matches!(source.from, Asked::System(_));
+            if asks_system && std::mem::replace(&mut is_system_asked, true) {
+                let told = "this machine is asked already: leave it out, or write system = false under [collect]";
+                fault("system", told.to_owned());
             }
             source.faults().into_iter().for_each(|(key, told)| fault(key, told));
         }
