@@ -8,6 +8,7 @@ mod run;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytesize::ByteSize;
@@ -94,6 +95,11 @@ impl ExecSpec {
 /// A command as a source.
 pub struct ExecSource {
     program: Program,
+    reader: Arc<Reader>,
+}
+
+/// How what it prints is read.
+struct Reader {
     format: ExecFormat,
     rules: JsonRules,
     id: String,
@@ -102,16 +108,21 @@ pub struct ExecSource {
 impl ExecSource {
     /// `id` begins the names of flattened numbers where nothing else is written.
     pub fn new(spec: &ExecSpec, id: &str) -> Self {
-        ExecSource {
-            program: Program::new(spec),
-            format: spec.format,
-            rules: JsonRules::new(&spec.metrics, spec.prefix.as_deref(), id, spec.numeric_text),
-            id: id.to_owned(),
-        }
+        let rules = JsonRules::new(&spec.metrics, spec.prefix.as_deref(), id, spec.numeric_text);
+        let reader = Reader { format: spec.format, rules, id: id.to_owned() };
+        ExecSource { program: Program::new(spec), reader: Arc::new(reader) }
     }
 
-    /// What was printed, and what was wrong with it.
-    fn readings(&self, ended: &Ended, now: Timestamp) -> Result<Readings, SourceError> {
+    /// What was printed, and what was wrong with it. Much of it takes long to read, so a thread of its own does.
+    async fn readings(&self, ended: &Arc<Ended>, now: Timestamp) -> Result<Readings, SourceError> {
+        let (reader, ended) = (self.reader.clone(), ended.clone());
+        let read = tokio::task::spawn_blocking(move || reader.read(&ended, now)).await;
+        read.unwrap_or_else(|error| Err(SourceError::new(format!("what it printed was not read: {error}"))))
+    }
+}
+
+impl Reader {
+    fn read(&self, ended: &Ended, now: Timestamp) -> Result<Readings, SourceError> {
         let out = ended.out.as_slice();
         match self.format {
             ExecFormat::Json => self.rules.read(out),
@@ -166,10 +177,10 @@ fn with_faults((mut readings, faults): (Readings, Faults)) -> Readings {
 #[async_trait]
 impl Source for ExecSource {
     async fn read(&mut self, now: Timestamp) -> Result<Readings, SourceError> {
-        let ended = self.program.run().await?;
+        let ended = Arc::new(self.program.run().await?);
         let name = self.program.name();
-        let failed = ended.failure(self.format == ExecFormat::Nagios);
-        let readings = self.readings(&ended, now);
+        let failed = ended.failure(self.reader.format == ExecFormat::Nagios);
+        let readings = self.readings(&ended, now).await;
         let told = |told: String| SourceError::new(format!("command `{name}`: {told}"));
         match (readings, failed) {
             (Ok(mut readings), failed) => {
@@ -243,6 +254,16 @@ mod tests {
             let (_, fault) = run(command, "prometheus");
             assert!(fault.contains(wanted), "{fault}");
         }
+    }
+
+    #[test]
+    fn a_part_that_was_told_is_no_failed_pass() {
+        let spec: ExecSpec = toml::from_str("command = ['sh', '-c', \"echo 'a 1'; echo '!'\"]").unwrap();
+        let mut source = ExecSource::new(&spec, "probe");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let readings = runtime.block_on(source.read(Timestamp::from_nanos(0))).unwrap();
+        assert_eq!((readings.lines(), readings.fault), (vec!["a 1".to_owned()], None));
+        assert!(readings.lack.unwrap().0.contains("1 lines of its output are not taken"));
     }
 
     #[test]

@@ -266,6 +266,9 @@ fn json_and_commands_are_rows_in_sql() {
         row(&server, &statement)["last_error"].as_str().unwrap().to_owned()
     };
     assert!(told("named").contains("`gone`: nothing is at $.gone"), "{}", told("named"));
+    let named = row(&server, "SELECT health, failures FROM system.collectors WHERE id = 'named'");
+    assert_eq!(named, serde_json::json!({"health": "degraded", "failures": 0}), "a part of it was told");
+    assert_eq!(value(&server, "pool_used_bytes", "source = 'named' AND pool = 'a'"), 1.0);
     assert_eq!(told("script"), "command `sh`: it ended with exit code 2: trouble");
     assert_eq!(told("sleeper"), "no answer within the timeout of 200ms");
 }
