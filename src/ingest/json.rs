@@ -23,6 +23,8 @@ use super::{About, Readings, Source, SourceError};
 use crate::model::{Kind, Timestamp};
 use crate::world::World;
 
+/// Values of a document; each takes many times its length while it is read.
+const VALUES_MAX: usize = 1_000_000;
 /// Numbers that are taken of a document of which all are.
 const FLAT_MAX: usize = 10_000;
 /// Faults that are told of one document; the rest are counted.
@@ -118,6 +120,10 @@ impl JsonRules {
     /// # Errors
     /// What is no JSON, and what is too much.
     pub fn read(&self, text: &[u8]) -> Result<Readings, SourceError> {
+        // A document has no more values than commas and depth.
+        if memchr::memchr_iter(b',', text).count() > VALUES_MAX {
+            return Err(SourceError::new(format!("it has more than {VALUES_MAX} values: ask for less")));
+        }
         let document: Value = serde_json::from_slice(text)
             .map_err(|error| SourceError::new(format!("it is no JSON ({error}): it begins with {}", start(text))))?;
         let (mut readings, mut faults) = (Readings::default(), Wrong::default());
@@ -386,6 +392,9 @@ mod tests {
         let told =
             JsonRules::new(&[], None, "a", false).read(format!("{{\"{key}\":[{ones}]}}").as_bytes()).unwrap_err();
         assert!(told.0.contains("longer than 64 MiB together"), "{told}");
+        let many = format!("[{}1]", "1,".repeat(VALUES_MAX + 1));
+        let told = JsonRules::new(&[], None, "a", false).read(many.as_bytes()).unwrap_err();
+        assert!(told.0.contains("more than 1000000 values"), "{told}");
         let labels = "[[metrics]]\nname = 'm'\npath = '$.list[*]'\nlabels = { text = '$.text' }";
         let metrics: BTreeMap<String, Vec<JsonMetric>> = toml::from_str(labels).unwrap();
         let document = format!("{{\"text\":\"{key}\",\"list\":[{ones}]}}");
