@@ -312,7 +312,7 @@ impl Settings {
             _ => None,
         };
         let line = |rule: usize| {
-            let place = text.match_indices(RULE).nth(rule).map(|(at, _)| text[..at].matches('\n').count() + 1);
+            let place = openings(text, RULE).get(rule).map(|&at| text[..at].matches('\n').count() + 1);
             place.unwrap_or_else(|| line_of(text, 0, "retain"))
         };
         let faults = self.store.retain.iter().enumerate().filter_map(|(at, rule)| Some((at, missing(rule)?)));
@@ -325,8 +325,8 @@ impl Settings {
     }
 
     fn faults_of_sources(&self, file: &str, text: &str) -> Vec<ConfigFault> {
-        let places: Vec<usize> = text.match_indices(SOURCE).map(|(at, _)| at).collect();
-        let mut faults = Vec::new();
+        let (places, mut faults) = (openings(text, SOURCE), Vec::new());
+        let mut is_system_asked = self.collect.system;
         for (at, source) in self.sources.iter().enumerate() {
             let from = places.get(at).copied().unwrap_or(0);
             let mut fault = |key: &str, told: String| {
@@ -346,6 +346,11 @@ impl Settings {
             if source.enabled && !self.collect.exec && matches!(source.from, Asked::Exec(_)) {
                 let told = "commands are run only where that is allowed: write exec = true under [collect], or enabled = false here";
                 fault("exec", told.to_owned());
+            }
+            let asks_system = source.enabled && matches!(source.from, Asked::System(_));
+            if asks_system && std::mem::replace(&mut is_system_asked, true) {
+                let told = "this machine is asked already: leave it out, or write system = false under [collect]";
+                fault("system", told.to_owned());
             }
             source.faults().into_iter().for_each(|(key, told)| fault(key, told));
         }
@@ -387,16 +392,30 @@ impl Settings {
     }
 }
 
-/// Where a rule or a source of its own begins.
-const RULE: &str = "[[store.retain]]";
-const SOURCE: &str = "[[sources]]";
+/// What a rule or a source of its own begins with, in two brackets.
+const RULE: &str = "store.retain";
+const SOURCE: &str = "sources";
+
+/// Where `[[name]]` begins a line; in a comment or a text it opens nothing.
+fn openings(text: &str, name: &str) -> Vec<usize> {
+    let (mut places, mut at) = (Vec::new(), 0);
+    for line in text.split_inclusive('\n') {
+        let opened = line.trim_start().strip_prefix("[[").and_then(|rest| rest.split_once("]]"));
+        if opened.is_some_and(|(opened, _)| opened.trim() == name) {
+            places.push(at);
+        }
+        at += line.len();
+    }
+    places
+}
 
 /// What goes with a fault at `at`: a rule or a source is left out whole, else the line.
 fn rule_around(text: &str, at: usize) -> Range<usize> {
     let line = line_around(text, at);
-    let start = [RULE, SOURCE].into_iter().filter_map(|open| Some((text[..line.end].rfind(open)?, open.len()))).max();
-    let Some((start, length)) = start else { return line };
-    let end = text[start + length..].find("\n[").map_or(text.len(), |end| start + length + end);
+    let start = [RULE, SOURCE].into_iter().filter_map(|name| openings(&text[..line.end], name).pop()).max();
+    let Some(start) = start else { return line };
+    let opened = line_around(text, start).end;
+    let end = text[opened..].find("\n[").map_or(text.len(), |end| opened + end);
     if line.start < end { start..end } else { line }
 }
 
@@ -511,7 +530,7 @@ mod tests {
             ("from.http = { }", "p.toml:3: source `a`: http: write whom to ask, as in url = "),
             (
                 "from.http = { urls = [\"http://a\", \"http://a\"] }",
-                "p.toml:3: source `a`: urls: `http://a` is written twice",
+                "p.toml:3: source `a`: urls: `http://a/` is written twice",
             ),
             (
                 "from.http = { url = \"http://a\", status = [\"2xx\"] }",
@@ -556,6 +575,15 @@ mod tests {
         }
         let built_in = told("[[sources]]\nid = \"own\"\nfrom.http = { url = \"http://a\" }\n", &[]);
         assert!(built_in.starts_with("p.toml:2: source `own`: id: another source has it"), "{built_in}");
+        let comment = "# As in [[sources]]\n# [[sources]]\n[[sources]] # id\nid = \"a\"\nfrom.json = { url = \"x\" }\n";
+        let comment = told(comment, &[]);
+        assert!(comment.starts_with("p.toml:5: source `a`: url: "), "{comment}");
+        let twice = "[[sources]]\nid = \"a\"\nfrom.system = {}\n";
+        assert!(told(twice, &[]).starts_with("p.toml:3: source `a`: system: this machine is asked already"));
+        let once = format!("[collect]\nsystem = false\n{twice}");
+        assert_eq!(told(&once, &[]), told("", &[]));
+        let again = told(&format!("{once}{}", twice.replace("\"a\"", "\"b\"")), &[]);
+        assert!(again.starts_with("p.toml:8: source `b`: system: "), "{again}");
         let off = "[[sources]]\nid = \"a\"\nenabled = false\nfrom.exec = { command = [\"x\"] }\n";
         assert_eq!(told(off, &[]), told("", &[]));
     }

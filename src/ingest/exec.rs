@@ -1,24 +1,26 @@
 //! What a command prints, run at an interval: Prometheus text, line protocol, JSON, or what plugins of Nagios print.
 //!
-//! No shell is between. A command that is not done within the timeout is ended with all it started: it runs in a process
-//! group of its own, which is killed when the pass is dropped.
+//! No shell is between. A command runs in a process group of its own. That is killed when the command has ended, so that
+//! nothing is left in the background, and when it is not done within the timeout.
 
 pub(super) mod nagios;
 mod run;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytesize::ByteSize;
 use serde::Deserialize;
 
 use self::run::{Ended, Program};
-use super::format::ReadError;
 use super::json::{JsonMetric, JsonRules, metrics_fault};
 use super::line_protocol::{LineCache, LineOptions, Precision, read_lines};
+use super::prometheus_text::{Said, Taker, read_exposition};
 use super::source::readings_of;
-use super::{Faults, Readings, Source, SourceError, read_prometheus};
+use super::{Faults, Readings, Source, SourceError};
+use crate::flow::Refusal;
 use crate::model::Timestamp;
 
 /// Bytes of names of a command's lines.
@@ -72,7 +74,13 @@ pub enum ExecFormat {
 }
 
 impl ExecSpec {
-    pub(super) fn fault(&self) -> Option<(&'static str, String)> {
+    pub(super) fn faults(&self) -> Vec<(&'static str, String)> {
+        let output = || ("output_max", "write at least 1KB, as in output_max = \"4MB\"".to_owned());
+        let output = (self.output_max < ByteSize::kb(1)).then(output);
+        self.command_fault().into_iter().chain(output).chain(metrics_fault(&self.metrics)).collect()
+    }
+
+    fn command_fault(&self) -> Option<(&'static str, String)> {
         let Some(program) = self.command.first().filter(|program| !program.trim().is_empty()) else {
             return Some(("command", "write program and arguments, as in command = [\"/usr/bin/uptime\"]".to_owned()));
         };
@@ -80,16 +88,18 @@ impl ExecSpec {
             let words: Vec<String> = program.split_whitespace().map(|word| format!("{word:?}")).collect();
             return Some(("command", format!("no shell reads it: write command = [{}]", words.join(", "))));
         }
-        if self.output_max < ByteSize::kb(1) {
-            return Some(("output_max", "write at least 1KB, as in output_max = \"4MB\"".to_owned()));
-        }
-        metrics_fault(&self.metrics)
+        None
     }
 }
 
 /// A command as a source.
 pub struct ExecSource {
     program: Program,
+    reader: Arc<Reader>,
+}
+
+/// How what it prints is read.
+struct Reader {
     format: ExecFormat,
     rules: JsonRules,
     id: String,
@@ -98,53 +108,84 @@ pub struct ExecSource {
 impl ExecSource {
     /// `id` begins the names of flattened numbers where nothing else is written.
     pub fn new(spec: &ExecSpec, id: &str) -> Self {
-        ExecSource {
-            program: Program::new(spec),
-            format: spec.format,
-            rules: JsonRules::new(&spec.metrics, spec.prefix.as_deref(), id, spec.numeric_text),
-            id: id.to_owned(),
-        }
+        let rules = JsonRules::new(&spec.metrics, spec.prefix.as_deref(), id, spec.numeric_text);
+        let reader = Reader { format: spec.format, rules, id: id.to_owned() };
+        ExecSource { program: Program::new(spec), reader: Arc::new(reader) }
     }
 
-    /// What was printed, and what was wrong with it.
-    fn readings(&self, ended: &Ended, now: Timestamp) -> Result<Readings, SourceError> {
+    /// What was printed, and what was wrong with it. Much of it takes long to read, so a thread of its own does.
+    async fn readings(&self, ended: &Arc<Ended>, now: Timestamp) -> Result<Readings, SourceError> {
+        let (reader, ended) = (self.reader.clone(), ended.clone());
+        let read = tokio::task::spawn_blocking(move || reader.read(&ended, now)).await;
+        read.unwrap_or_else(|error| Err(SourceError::new(format!("what it printed was not read: {error}"))))
+    }
+}
+
+impl Reader {
+    fn read(&self, ended: &Ended, now: Timestamp) -> Result<Readings, SourceError> {
         let out = ended.out.as_slice();
         match self.format {
             ExecFormat::Json => self.rules.read(out),
             ExecFormat::Nagios => nagios::read(out, ended.code, &self.id),
             ExecFormat::Prometheus => {
-                let read = readings_of::<ReadError>(|gather| read_prometheus(&mut &*out, now, gather).map(|_| ()));
-                read.map(with_faults).map_err(|error| SourceError::new(error.to_string()))
+                let mut printed = Printed::default();
+                let read = read_exposition(&mut &*out, &mut printed);
+                read.map_err(|error| SourceError::new(error.to_string()))?;
+                Ok(with_faults((printed.readings, printed.faults)))
             }
             ExecFormat::Influx => {
                 let cache = LineCache::with_labels(Vec::new(), NAMES);
                 let options = LineOptions { precision: Precision::Nanos, now };
                 let read = readings_of(|gather| read_lines(out, 1, options, &cache, gather).map(|_| ()));
-                read.map(with_faults).map_err(|refusal: crate::flow::Refusal| SourceError::new(refusal.to_string()))
+                read.map(with_faults).map_err(|refusal: Refusal| SourceError::new(refusal.to_string()))
             }
         }
     }
 }
 
+/// Prometheus text as a command prints it. NaN and infinity are no samples, and ordinary, as in a scrape.
+#[derive(Default)]
+struct Printed {
+    readings: Readings,
+    faults: Faults,
+}
+
+impl Taker for Printed {
+    fn sample(&mut self, _line: u64, said: &Said<'_>) -> Result<(), Refusal> {
+        match said.time {
+            _ if !said.value.is_finite() => {}
+            Some(time) => self.readings.put_at(said.metric, said.labels, said.about, time, said.value),
+            None => self.readings.put(said.metric, said.labels, said.about, said.value),
+        }
+        Ok(())
+    }
+
+    fn fault(&mut self, line: u64, reason: String) {
+        self.faults.add(line, reason);
+    }
+}
+
 fn with_faults((mut readings, faults): (Readings, Faults)) -> Readings {
-    readings.fault = faults.first.first().map(|first| {
+    let wrong = faults.first.first().map(|first| {
         let (count, line, error) = (faults.count, first.line, &first.error);
         SourceError::new(format!("{count} lines of its output are not taken; the first: line {line}: {error}"))
     });
+    readings.tell(wrong);
     readings
 }
 
 #[async_trait]
 impl Source for ExecSource {
     async fn read(&mut self, now: Timestamp) -> Result<Readings, SourceError> {
-        let ended = self.program.run().await?;
+        let ended = Arc::new(self.program.run().await?);
         let name = self.program.name();
-        let failed = ended.failure(self.format == ExecFormat::Nagios);
-        let readings = self.readings(&ended, now);
+        let failed = ended.failure(self.reader.format == ExecFormat::Nagios);
+        let readings = self.readings(&ended, now).await;
         let told = |told: String| SourceError::new(format!("command `{name}`: {told}"));
         match (readings, failed) {
             (Ok(mut readings), failed) => {
                 readings.fault = failed.or_else(|| readings.fault.take().map(|fault| fault.0)).map(told);
+                readings.lack = readings.lack.take().map(|lack| told(lack.0));
                 Ok(readings)
             }
             // How it ended says more than what it printed.
@@ -166,14 +207,15 @@ mod tests {
         let text =
             format!("command = {command:?}\nformat = {format:?}\noutput_max = \"1KB\"\n[env]\nANSWER = \"42\"\n");
         let spec: ExecSpec = toml::from_str(&text).unwrap();
-        assert_eq!(spec.fault(), None);
+        assert_eq!(spec.faults(), []);
         let mut source = ExecSource::new(&spec, "probe");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let now = Timestamp::from_nanos(1_700_000_000_000_000_000);
         let read = runtime.block_on(async { tokio::time::timeout(Duration::from_secs(20), source.read(now)).await });
         match read.unwrap() {
             Ok(readings) => {
-                let fault = readings.fault.as_ref().map_or(String::new(), |fault| fault.0.clone());
+                let told = readings.fault.as_ref().or(readings.lack.as_ref());
+                let fault = told.map_or(String::new(), |told| told.0.clone());
                 (readings.lines(), fault)
             }
             Err(error) => (Vec::new(), error.0),
@@ -186,6 +228,8 @@ mod tests {
         let none = String::new();
         let told = shell("printf 'jobs{q=\"a\"} %s\\n' $ANSWER", "prometheus");
         assert_eq!(told, (vec!["jobs{q=\"a\"} 42".to_owned()], none.clone()));
+        let told = shell("echo 'q{quantile=\"0.5\"} NaN'; echo 'q_count 0'", "prometheus");
+        assert_eq!(told, (vec!["q_count 0".to_owned()], none.clone()), "nothing to tell yet is no fault");
         let told = shell("echo 'cpu,host=a usage=1.5,idle=2i'", "influx");
         let wanted = vec!["cpu_usage{host=\"a\"} 1.5".to_owned(), "cpu_idle{host=\"a\"} 2".to_owned()];
         assert_eq!(told, (wanted, none.clone()));
@@ -213,10 +257,20 @@ mod tests {
     }
 
     #[test]
+    fn a_part_that_was_told_is_no_failed_pass() {
+        let spec: ExecSpec = toml::from_str("command = ['sh', '-c', \"echo 'a 1'; echo '!'\"]").unwrap();
+        let mut source = ExecSource::new(&spec, "probe");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let readings = runtime.block_on(source.read(Timestamp::from_nanos(0))).unwrap();
+        assert_eq!((readings.lines(), readings.fault), (vec!["a 1".to_owned()], None));
+        assert!(readings.lack.unwrap().0.contains("1 lines of its output are not taken"));
+    }
+
+    #[test]
     fn a_shell_that_is_not_there_is_told_of() {
         let spec = |command: &str| toml::from_str::<ExecSpec>(&format!("command = {command}")).unwrap();
-        assert!(spec("[]").fault().unwrap().1.contains("write program and arguments"));
-        assert!(spec("['df -h']").fault().unwrap().1.contains("write command = [\"df\", \"-h\"]"));
-        assert_eq!(spec("['/opt/my tools/check']").fault(), None);
+        assert!(spec("[]").faults()[0].1.contains("write program and arguments"));
+        assert!(spec("['df -h']").faults()[0].1.contains("write command = [\"df\", \"-h\"]"));
+        assert_eq!(spec("['/opt/my tools/check']").faults(), []);
     }
 }

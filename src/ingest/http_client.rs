@@ -11,6 +11,7 @@ mod certificate;
 mod tests;
 mod tls;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read};
 use std::net::SocketAddr;
@@ -151,6 +152,14 @@ pub struct FetchError {
     pub certificate: Option<Certificate>,
 }
 
+impl FetchError {
+    /// Of a request that could not even be made.
+    pub(super) fn unasked(request: &Request, told: String) -> Self {
+        let asked = format!("{} {}", request.method, shown_text(&request.url));
+        FetchError { asked, told, phase: Phase::Resolve, phases: Phases::default(), certificate: None }
+    }
+}
+
 impl From<Box<FetchError>> for SourceError {
     fn from(error: Box<FetchError>) -> Self {
         SourceError::new(error.to_string())
@@ -162,12 +171,27 @@ impl From<Box<FetchError>> for SourceError {
 /// # Errors
 /// What is wrong with it and what to write.
 pub fn parse_url(text: &str) -> Result<Url, String> {
-    let told = |what: &dyn fmt::Display| format!("`{text}` is no address ({what}): write one as http://host:port/path");
+    let told = |what: &dyn fmt::Display| {
+        format!("`{}` is no address ({what}): write one as http://host:port/path", shown_text(text))
+    };
     let url = Url::parse(text).map_err(|error| told(&error))?;
     match (url.scheme(), url.host()) {
         ("http" | "https", Some(_)) => Ok(url),
         (scheme, _) => Err(told(&format_args!("`{scheme}` is neither http nor https"))),
     }
+}
+
+/// What is wrong with headers as they are written: the key, and what to write. Their values may be secrets.
+pub(super) fn header_faults(headers: &BTreeMap<String, String>) -> Vec<(&'static str, String)> {
+    let fault = |(name, value): (&String, &String)| {
+        let remedy = match (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            (Err(_), _) => "write letters, digits and `-` in its name",
+            (_, Err(_)) => "write its value on one line",
+            _ => return None,
+        };
+        Some(("headers", format!("`{}` cannot be sent: {remedy}", name.escape_debug())))
+    };
+    headers.iter().filter_map(fault).collect()
 }
 
 /// Asks once. It has no timeout of its own: drop it to end it, or use [`fetch_within`].
@@ -214,7 +238,7 @@ impl<'r> Trip<'r> {
         Trip {
             request,
             world,
-            asked: format!("{} {}", request.method, request.url),
+            asked: format!("{} {}", request.method, shown_text(&request.url)),
             phase: Phase::Resolve,
             since: world.clock.elapsed(),
             phases: Phases::default(),
@@ -390,7 +414,9 @@ impl Leg {
         let status = answer.status().as_u16();
         let location = answer.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
         let (301 | 302 | 303 | 307 | 308, Some(location)) = (status, location) else { return Ok(None) };
-        let wrong = |error: &dyn fmt::Display| format!("it redirects to `{location}`, which is no address ({error})");
+        let wrong = |error: &dyn fmt::Display| {
+            format!("it redirects to `{}`, which is no address ({error})", shown_text(location))
+        };
         let url = self.url.join(location).map_err(|error| wrong(&error))?;
         parse_url(url.as_str()).map_err(|error| wrong(&error))?;
         let mut headers = self.headers.clone();
@@ -417,6 +443,17 @@ pub(super) fn shown(url: &Url) -> String {
     let _ = shown.set_password(None);
     let _ = shown.set_username("");
     shown.into()
+}
+
+/// What was written for an address, as it may be shown: of what is none, all that may be user and password is left out.
+pub(super) fn shown_text(text: &str) -> String {
+    match Url::parse(text) {
+        Ok(url) if url.has_host() => shown(&url),
+        _ => {
+            let (scheme, rest) = text.find("://").map_or(("", text), |at| text.split_at(at + 3));
+            format!("{scheme}{}", rest.rsplit('@').next().unwrap_or_default())
+        }
+    }
 }
 
 /// Tries all addresses, each a moment after the one before it; the first that takes us counts.

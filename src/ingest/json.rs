@@ -8,6 +8,8 @@ mod place;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytesize::ByteSize;
@@ -16,15 +18,24 @@ use serde_json::Value;
 
 pub use place::{LabelPlace, Place};
 
-use super::http_client::{BasicAuth, Credentials, Method, Request, TlsSpec, fetch, parse_url};
+use super::http_client::{BasicAuth, Credentials, Method, Request, TlsSpec, fetch_within, header_faults, parse_url};
 use super::{About, Readings, Source, SourceError};
 use crate::model::{Kind, Timestamp};
 use crate::world::World;
 
+/// Values of a document; each takes many times its length while it is read.
+const VALUES_MAX: usize = 1_000_000;
 /// Numbers that are taken of a document of which all are.
 const FLAT_MAX: usize = 10_000;
 /// Faults that are told of one document; the rest are counted.
 const FAULTS_TOLD: usize = 3;
+/// What is kept of a timeout to tell what took so long.
+const RESERVE_MAX: Duration = Duration::from_millis(500);
+
+/// The part of a source's timeout that is not for its answer.
+pub(super) fn reserve(timeout: Duration) -> Duration {
+    (timeout / 10).min(RESERVE_MAX)
+}
 
 /// `from.json = { url = "…", metrics = [{ name = "…", path = "$.…" }] }`
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -104,41 +115,50 @@ impl JsonRules {
         JsonRules { metrics: metrics.to_vec(), prefix: begin, numeric_text }
     }
 
-    /// Takes what there is; what is wrong goes into the fault of the readings.
+    /// Takes what there is; what is wrong is a lack of the readings, or their fault where there is nothing.
     ///
     /// # Errors
-    /// What is no JSON.
+    /// What is no JSON, and what is too much.
     pub fn read(&self, text: &[u8]) -> Result<Readings, SourceError> {
+        // A document has no more values than commas and depth.
+        if memchr::memchr_iter(b',', text).count() > VALUES_MAX {
+            return Err(SourceError::new(format!("it has more than {VALUES_MAX} values: ask for less")));
+        }
         let document: Value = serde_json::from_slice(text)
             .map_err(|error| SourceError::new(format!("it is no JSON ({error}): it begins with {}", start(text))))?;
-        let (mut readings, mut faults) = (Readings::default(), Vec::new());
+        let (mut readings, mut faults) = (Readings::default(), Wrong::default());
         if self.metrics.is_empty() {
             self.flatten(&document, &mut self.prefix.clone(), &mut readings);
             if readings.is_empty() {
-                faults.push("there is no number in it".to_owned());
+                faults.add(|| "there is no number in it".to_owned());
             } else if readings.len() >= FLAT_MAX {
-                faults.push(format!("only its first {FLAT_MAX} numbers are taken: name those you want in `metrics`"));
+                faults.add(|| format!("only its first {FLAT_MAX} numbers are taken: name those you want in `metrics`"));
             }
         }
         for metric in &self.metrics {
             self.take(metric, &document, &mut readings, &mut faults);
         }
-        readings.fault = told(&faults);
-        Ok(readings)
+        readings.tell(faults.told());
+        readings.whole()
     }
 
-    fn take(&self, metric: &JsonMetric, document: &Value, readings: &mut Readings, faults: &mut Vec<String>) {
+    fn take(&self, metric: &JsonMetric, document: &Value, readings: &mut Readings, faults: &mut Wrong) {
         let found = metric.path.find(document);
         let (name, place) = (&metric.name, metric.path.text());
         if found.is_empty() && !metric.path.is_of_many() {
-            faults.push(format!("`{name}`: nothing is at {place}: correct its path"));
+            faults.add(|| format!("`{name}`: nothing is at {place}: correct its path"));
         }
         for found in found {
+            if readings.is_overfull() {
+                return;
+            }
             let Some(number) = number(found.value, self.numeric_text) else {
                 // Null says that there is no number now.
                 if !found.value.is_null() {
-                    let what = start(found.value.to_string().as_bytes());
-                    faults.push(format!("`{name}`: at {place} is no number but {what}"));
+                    faults.add(|| {
+                        let what = start(found.value.to_string().as_bytes());
+                        format!("`{name}`: at {place} is no number but {what}")
+                    });
                 }
                 continue;
             };
@@ -196,24 +216,41 @@ pub(super) fn start(text: &[u8]) -> String {
     if short.is_empty() { "nothing".to_owned() } else { format!("`{short}`") }
 }
 
-/// Several faults as one sentence.
-pub(super) fn told(faults: &[String]) -> Option<SourceError> {
-    let told = faults[..faults.len().min(FAULTS_TOLD)].join("; ");
-    let more = faults.len().saturating_sub(FAULTS_TOLD);
-    match faults {
-        [] => None,
-        _ if more > 0 => Some(SourceError::new(format!("{told}; and {more} more"))),
-        _ => Some(SourceError::new(told)),
+/// What was wrong with an answer: the first faults, and how many there are.
+#[derive(Debug, Default)]
+pub(super) struct Wrong {
+    first: Vec<String>,
+    count: usize,
+}
+
+impl Wrong {
+    pub fn add(&mut self, fault: impl FnOnce() -> String) {
+        self.count += 1;
+        if self.first.len() < FAULTS_TOLD {
+            self.first.push(fault());
+        }
+    }
+
+    /// As one sentence.
+    pub fn told(&self) -> Option<SourceError> {
+        let told = self.first.join("; ");
+        match self.count - self.first.len() {
+            _ if self.count == 0 => None,
+            0 => Some(SourceError::new(told)),
+            more => Some(SourceError::new(format!("{told}; and {more} more"))),
+        }
     }
 }
 
 impl JsonSpec {
-    pub(super) fn fault(&self) -> Option<(&'static str, String)> {
+    pub(super) fn faults(&self) -> Vec<(&'static str, String)> {
         let url = parse_url(&self.url).err().map(|told| ("url", told));
-        url.or_else(|| method_fault(&self.method))
-            .or_else(|| self.credentials().err())
-            .or_else(|| self.tls.fault())
-            .or_else(|| metrics_fault(&self.metrics))
+        let mut faults: Vec<_> = url.into_iter().chain(method_fault(&self.method)).collect();
+        faults.extend(header_faults(&self.headers));
+        faults.extend(self.credentials().err());
+        faults.extend(self.tls.fault());
+        faults.extend(metrics_fault(&self.metrics));
+        faults
     }
 
     fn credentials(&self) -> Result<Credentials, (&'static str, String)> {
@@ -236,13 +273,15 @@ pub(super) fn metrics_fault(metrics: &[JsonMetric]) -> Option<(&'static str, Str
 pub struct JsonSource {
     request: Request,
     credentials: Credentials,
-    rules: JsonRules,
+    rules: Arc<JsonRules>,
+    timeout: Duration,
     world: World,
 }
 
 impl JsonSource {
-    /// `id` begins the names of flattened numbers where nothing else is written.
-    pub fn new(spec: &JsonSpec, id: &str, world: &World) -> Self {
+    /// `id` begins the names of flattened numbers where nothing else is written. `timeout` is that of the source: the
+    /// answer must come a moment before.
+    pub fn new(spec: &JsonSpec, id: &str, timeout: Duration, world: &World) -> Self {
         let request = Request {
             method: Method::from_bytes(spec.method.as_bytes()).unwrap_or(Method::GET),
             headers: spec.headers.clone().into_iter().collect(),
@@ -253,7 +292,8 @@ impl JsonSource {
         };
         let credentials = spec.credentials().unwrap_or(Credentials::None);
         let rules = JsonRules::new(&spec.metrics, spec.prefix.as_deref(), id, spec.numeric_text);
-        JsonSource { request, credentials, rules, world: world.clone() }
+        let timeout = timeout - reserve(timeout);
+        JsonSource { request, credentials, rules: Arc::new(rules), timeout, world: world.clone() }
     }
 }
 
@@ -262,15 +302,18 @@ impl Source for JsonSource {
     async fn read(&mut self, _now: Timestamp) -> Result<Readings, SourceError> {
         let mut request = self.request.clone();
         request.headers.extend(self.credentials.header(&self.world)?);
-        let response = fetch(&request, &self.world).await?;
+        let response = fetch_within(&request, &self.world, self.timeout).await?;
         let asked = format!("{} {}", request.method, response.url);
         if !(200..300).contains(&response.status) {
             let (status, body) = (response.status, start(&response.body));
             return Err(SourceError::new(format!("{asked}: answered with status {status}: {body}")));
         }
-        let mut readings =
-            self.rules.read(&response.body).map_err(|told| SourceError::new(format!("{asked}: {told}")))?;
-        readings.fault = readings.fault.map(|told| SourceError::new(format!("{asked}: {told}")));
+        let told = |told: SourceError| SourceError::new(format!("{asked}: {told}"));
+        let rules = self.rules.clone();
+        let read = tokio::task::spawn_blocking(move || rules.read(&response.body)).await;
+        let read = read.unwrap_or_else(|error| Err(SourceError::new(format!("the answer was not read: {error}"))));
+        let mut readings = read.map_err(told)?;
+        (readings.fault, readings.lack) = (readings.fault.map(told), readings.lack.map(told));
         Ok(readings)
     }
 }
@@ -291,7 +334,8 @@ mod tests {
         let written: Written = toml::from_str(metrics).unwrap();
         let readings =
             JsonRules::new(&written.metrics, None, "my-app", numeric_text).read(DOCUMENT.as_bytes()).unwrap();
-        (readings.lines(), readings.fault.map_or(String::new(), |fault| fault.0))
+        assert_eq!(readings.fault, None, "there are samples");
+        (readings.lines(), readings.lack.map_or(String::new(), |lack| lack.0))
     }
 
     #[test]
@@ -339,5 +383,32 @@ mod tests {
         let told = JsonRules::new(&[], None, "a", false).read(b"<html>no").unwrap_err();
         assert!(told.0.contains("it begins with `<html>no`"), "{told}");
         assert!(JsonRules::new(&[], None, "a", false).read(b"{}").unwrap().fault.is_some());
+    }
+
+    #[test]
+    fn a_short_answer_that_makes_much_is_refused() {
+        let key = "k".repeat(100_000);
+        let ones = vec!["1"; 10_000].join(",");
+        let told =
+            JsonRules::new(&[], None, "a", false).read(format!("{{\"{key}\":[{ones}]}}").as_bytes()).unwrap_err();
+        assert!(told.0.contains("longer than 64 MiB together"), "{told}");
+        let many = format!("[{}1]", "1,".repeat(VALUES_MAX + 1));
+        let told = JsonRules::new(&[], None, "a", false).read(many.as_bytes()).unwrap_err();
+        assert!(told.0.contains("more than 1000000 values"), "{told}");
+        let labels = "[[metrics]]\nname = 'm'\npath = '$.list[*]'\nlabels = { text = '$.text' }";
+        let metrics: BTreeMap<String, Vec<JsonMetric>> = toml::from_str(labels).unwrap();
+        let document = format!("{{\"text\":\"{key}\",\"list\":[{ones}]}}");
+        assert!(JsonRules::new(&metrics["metrics"], None, "a", false).read(document.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn a_timeout_names_the_address() {
+        let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", held.local_addr().unwrap());
+        let spec: JsonSpec = toml::from_str(&format!("url = '{url}'")).unwrap();
+        let mut source = JsonSource::new(&spec, "a", Duration::from_millis(100), &World::real());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let told = runtime.block_on(source.read(Timestamp::from_nanos(0))).unwrap_err();
+        assert!(told.0.starts_with(&format!("GET {url}: no answer within the timeout of 90ms")), "{told}");
     }
 }

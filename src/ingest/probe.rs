@@ -16,15 +16,12 @@ pub use status::StatusRange;
 
 use super::http_client::{
     BasicAuth, Certificate, Credentials, FetchError, Method, Phase, Phases, Request, Response, TlsSpec, Version,
-    fetch_within, parse_url,
+    fetch_within, header_faults, parse_url, shown_text,
 };
-use super::json::{body_max, get, method_fault};
+use super::json::{body_max, get, method_fault, reserve};
 use super::{About, Readings, Source, SourceError};
 use crate::model::{Kind, Timestamp};
 use crate::world::World;
-
-/// What a probe keeps of the timeout to tell that it failed.
-const RESERVE_MAX: Duration = Duration::from_millis(500);
 
 /// `from.http = { url = "https://example.org/health", contains = "ok" }`
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -94,22 +91,39 @@ impl<'de> Deserialize<'de> for Expression {
 }
 
 impl HttpSpec {
-    /// All addresses.
-    pub(super) fn targets(&self) -> Vec<&str> {
+    /// All addresses, and what each is called: the address without user and password, from the second of one name on with
+    /// a number.
+    pub(super) fn targets(&self) -> Vec<(&str, String)> {
+        let mut targets: Vec<(&str, String)> = Vec::new();
+        for url in self.addresses() {
+            let name = shown_text(url);
+            let numbered = (2..).map(|number| format!("{name}#{number}"));
+            let mut names = std::iter::once(name.clone()).chain(numbered);
+            let free = names.find(|name| targets.iter().all(|(_, taken)| taken != name)).unwrap_or_default();
+            targets.push((url, free));
+        }
+        targets
+    }
+
+    fn addresses(&self) -> Vec<&str> {
         self.url.iter().chain(&self.urls).map(String::as_str).collect()
     }
 
-    pub(super) fn fault(&self) -> Option<(&'static str, String)> {
-        let targets = self.targets();
+    pub(super) fn faults(&self) -> Vec<(&'static str, String)> {
+        let (targets, mut faults) = (self.addresses(), Vec::new());
         if targets.is_empty() {
-            return Some(("http", "write whom to ask, as in url = \"https://example.org/health\"".to_owned()));
+            faults.push(("http", "write whom to ask, as in url = \"https://example.org/health\"".to_owned()));
         }
         if let Some(twice) = (1..targets.len()).find(|&at| targets[..at].contains(&targets[at])) {
-            return Some(("urls", format!("`{}` is written twice: leave one out", targets[twice])));
+            faults.push(("urls", format!("`{}` is written twice: leave one out", shown_text(targets[twice]))));
         }
         let key = if self.url.is_some() { "url" } else { "urls" };
-        let url = targets.iter().find_map(|target| parse_url(target).err()).map(|told| (key, told));
-        url.or_else(|| method_fault(&self.method)).or_else(|| self.credentials().err()).or_else(|| self.tls.fault())
+        faults.extend(targets.iter().filter_map(|target| parse_url(target).err()).map(|told| (key, told)));
+        faults.extend(method_fault(&self.method));
+        faults.extend(header_faults(&self.headers));
+        faults.extend(self.credentials().err());
+        faults.extend(self.tls.fault());
+        faults
     }
 
     fn credentials(&self) -> Result<Credentials, (&'static str, String)> {
@@ -128,9 +142,9 @@ pub struct HttpSource {
 }
 
 impl HttpSource {
-    /// Of one of the addresses of `spec`. `timeout` is that of the source: the probe ends a moment before, to tell what
+    /// Of the address `url` among those of `spec`, which is called `target`. `timeout` is that of the source: the probe ends a moment before, to tell what
     /// took so long.
-    pub fn new(spec: &HttpSpec, target: &str, timeout: Duration, world: &World) -> Self {
+    pub fn new(spec: &HttpSpec, url: &str, target: String, timeout: Duration, world: &World) -> Self {
         let request = Request {
             method: Method::from_bytes(spec.method.as_bytes()).unwrap_or(Method::GET),
             headers: spec.headers.clone().into_iter().collect(),
@@ -138,16 +152,25 @@ impl HttpSource {
             limit: usize::try_from(spec.body_max.as_u64()).unwrap_or(usize::MAX),
             tls: spec.tls.clone(),
             redirects: spec.max_redirects,
-            ..Request::get(target)
+            ..Request::get(url)
         };
         HttpSource {
             credentials: spec.credentials().unwrap_or(Credentials::None),
             spec: spec.clone(),
             request,
-            target: parse_url(target).map_or_else(|_| target.to_owned(), |url| super::http_client::shown(&url)),
-            timeout: timeout - (timeout / 10).min(RESERVE_MAX),
+            target,
+            timeout: timeout - reserve(timeout),
             world: world.clone(),
         }
+    }
+
+    async fn probe(&self) -> Result<Response, Box<FetchError>> {
+        let mut request = self.request.clone();
+        match self.credentials.header(&self.world) {
+            Ok(header) => request.headers.extend(header),
+            Err(error) => return Err(Box::new(FetchError::unasked(&request, error.0))),
+        }
+        fetch_within(&request, &self.world, self.timeout).await
     }
 
     /// Why an answer is no success, if so.
@@ -256,9 +279,29 @@ fn about<'t>(unit: &'t str, help: &'t str) -> About<'t> {
 #[async_trait]
 impl Source for HttpSource {
     async fn read(&mut self, now: Timestamp) -> Result<Readings, SourceError> {
-        let mut request = self.request.clone();
-        request.headers.extend(self.credentials.header(&self.world)?);
-        let probed = fetch_within(&request, &self.world, self.timeout).await;
+        let probed = self.probe().await;
         Ok(self.told(now, probed.as_ref().map_err(AsRef::as_ref)))
+    }
+
+    /// That it is down is told by its samples, and by how many there are.
+    fn keeps_pace(&self) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_cannot_be_read_is_a_failed_probe_and_failed_probes_keep_their_pace() {
+        let spec: HttpSpec = toml::from_str("url = 'http://h/'\nbearer_token_file = '/no/such/token'").unwrap();
+        let mut source = HttpSource::new(&spec, "http://h/", "h".into(), Duration::from_secs(1), &World::real());
+        assert!(source.keeps_pace());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let readings = runtime.block_on(source.read(Timestamp::from_nanos(0))).unwrap();
+        assert!(readings.lines().contains(&"probe_success{target=\"h\"} 0".to_owned()), "{:?}", readings.lines());
+        let fault = readings.fault.unwrap().0;
+        assert!(fault.starts_with("GET http://h/: bearer_token_file /no/such/token cannot be read"), "{fault}");
     }
 }

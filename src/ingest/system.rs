@@ -21,6 +21,7 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use serde::Deserialize;
+use tokio::task::JoinHandle;
 
 use crate::ingest::gather::About;
 use crate::ingest::source::{Readings, Source, SourceError};
@@ -94,11 +95,23 @@ pub struct SystemSpec {}
 pub struct SystemSource {
     /// Not here while a pass is under way.
     collector: Option<SystemCollector>,
+    under_way: Option<JoinHandle<Collected>>,
 }
+
+/// A collector that is done, and what it collected.
+type Collected = (SystemCollector, Readings);
 
 impl SystemSource {
     pub fn new() -> Self {
-        SystemSource { collector: Some(SystemCollector::new()) }
+        SystemSource { collector: Some(SystemCollector::new()), under_way: None }
+    }
+
+    /// Waits for what is under way. Where the pass ends before, it is still under way in the next.
+    async fn wait(&mut self) -> Result<Option<Collected>, SourceError> {
+        let Some(pass) = &mut self.under_way else { return Ok(None) };
+        let done = pass.await;
+        self.under_way = None;
+        done.map(Some).map_err(|error| SourceError::new(format!("the system collector failed: {error}")))
     }
 }
 
@@ -111,14 +124,17 @@ impl Default for SystemSource {
 #[async_trait]
 impl Source for SystemSource {
     async fn read(&mut self, _now: Timestamp) -> Result<Readings, SourceError> {
-        // After a pass that took too long, as with a file system that hangs, the collector starts anew.
+        // A pass that took too long, as with a file system that hangs, holds a thread: there is never a second. What it
+        // tells is old by then.
+        if let Some((collector, _)) = self.wait().await? {
+            self.collector = Some(collector);
+        }
         let mut collector = self.collector.take().unwrap_or_default();
-        let pass = tokio::task::spawn_blocking(move || {
+        self.under_way = Some(tokio::task::spawn_blocking(move || {
             let readings = collector.collect();
             (collector, readings)
-        });
-        let (collector, readings) =
-            pass.await.map_err(|error| SourceError::new(format!("the system collector failed: {error}")))?;
+        }));
+        let Some((collector, readings)) = self.wait().await? else { return Ok(Readings::default()) };
         self.collector = Some(collector);
         Ok(readings)
     }

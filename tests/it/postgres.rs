@@ -227,10 +227,14 @@ fn a_server_that_goes_and_comes_and_a_role_that_may_not_see_all() {
     let port = server.port;
     let plain = format!(
         "[[sources]]\nid = \"plain\"\ninterval = \"1s\"\ntimeout = \"950ms\"\nlabels = {{ role = \"plain\" }}\n\
-         from.postgres = {{ url = \"postgres://plain@127.0.0.1:{port}/shop\" }}\n"
+         from.postgres = {{ url = \"postgres://plain@127.0.0.1:{port}/shop\", statements = 0 }}\n"
     );
-    let plimsoll = serve(folder.path(), &(settings(&server, "") + &plain));
+    let bare = settings(&server, "").replace("\"db\"\n", "\"bare\"\nlabels = { role = \"bare\" }\n");
+    let plimsoll = serve(folder.path(), &(settings(&server, ", statements = 0") + &plain + &bare));
     until_health(&plimsoll, "db", &["healthy"]);
+    let row = until_health(&plimsoll, "bare", &["degraded"]);
+    let error = row["last_error"].as_str().unwrap();
+    assert!(error.contains("database \"shop\": run CREATE EXTENSION pg_stat_statements in it"), "{error}");
 
     let row = until_health(&plimsoll, "plain", &["degraded"]);
     let error = row["last_error"].as_str().unwrap();
@@ -277,7 +281,7 @@ fn certificates_and_passwords_are_looked_at() {
         let authority = if authority { format!(", ca_file = {ca:?}") } else { String::new() };
         format!(
             "[[sources]]\nid = \"{id}\"\ninterval = \"1s\"\ntimeout = \"950ms\"\nlabels = {{ id = \"{id}\" }}\nfrom.postgres = \
-             {{ url = \"postgres://watcher@{host}:{port}/postgres?sslmode={mode}\", password_file = {password:?}{authority} }}\n"
+             {{ url = \"postgres://watcher@{host}:{port}/postgres?sslmode={mode}\", password_file = {password:?}, statements = 0{authority} }}\n"
         )
     };
     let cases = [

@@ -209,6 +209,12 @@ fn a_server_that_goes_and_comes_a_user_that_may_not_all_and_keys_touched_lately(
     assert!(latest(&plimsoll, "redis_db_keys", "id = 'plain'").is_some());
     server.cli(&["ACL", "SETUSER", "plain", "+slowlog"]);
     until_health(&plimsoll, "plain", &["healthy"]);
+    // What is refused of single keys is told, and is no miss of our own.
+    server.cli(&["ACL", "SETUSER", "plain", "-object"]);
+    let row = until_health(&plimsoll, "plain", &["degraded"]);
+    let error = row["last_error"].as_str().unwrap();
+    assert!(error.contains("keys: NOPERM") && error.contains("allow it with ACL SETUSER"), "{error}");
+    assert_eq!(latest(&plimsoll, "redis_collector_misses_total", "id = 'plain'"), Some(0.0));
 
     // Nothing is counted without LFU: keys that are touched in pass after pass come out.
     let talk = |key: &str| drop(server.cli(&["GET", key]));

@@ -170,7 +170,7 @@ fn who_refuses_is_asked_less_often_and_named_by_health() {
         priority = "PRIORITY"
         interval = "400ms"
         timeout = "350ms"
-        from.http = {{ url = "http://{refused}/" }}
+        from.json = {{ url = "http://{refused}/" }}
         [[sources]]
         id = "off"
         enabled = false
@@ -195,13 +195,13 @@ fn who_refuses_is_asked_less_often_and_named_by_health() {
     assert_eq!(sources["success"], true);
     let gone = sources["sources"].as_array().unwrap().iter().find(|told| told["source"]["id"] == "gone").unwrap();
     let wanted = serde_json::json!({
-        "id": "gone", "name": "The one that is gone", "kind": "http", "priority": "high", "enabled": true, "intervalMs": 400
+        "id": "gone", "name": "The one that is gone", "kind": "json", "priority": "high", "enabled": true, "intervalMs": 400
     });
     assert_eq!((&gone["source"], &gone["health"]), (&wanted, &"failing".into()));
     assert!(gone["lastCollection"].as_i64().unwrap() > 1_600_000_000_000);
     assert_eq!(sources["sources"][1]["health"], "disabled");
     let metrics = server.get("/metrics").text();
-    let up = "plimsoll_collector_up{source=\"gone\",kind=\"http\",priority=\"high\"} 0";
+    let up = "plimsoll_collector_up{source=\"gone\",kind=\"json\",priority=\"high\"} 0";
     let unknown = "plimsoll_collector_last_success_age_seconds{source=\"gone\"}";
     assert!(metrics.contains(up) && !metrics.contains(unknown), "{metrics}");
     assert!(metrics.contains("plimsoll_coordinator_health_score 0"), "{metrics}");
@@ -266,6 +266,9 @@ fn json_and_commands_are_rows_in_sql() {
         row(&server, &statement)["last_error"].as_str().unwrap().to_owned()
     };
     assert!(told("named").contains("`gone`: nothing is at $.gone"), "{}", told("named"));
+    let named = row(&server, "SELECT health, failures FROM system.collectors WHERE id = 'named'");
+    assert_eq!(named, serde_json::json!({"health": "degraded", "failures": 0}), "a part of it was told");
+    assert_eq!(value(&server, "pool_used_bytes", "source = 'named' AND pool = 'a'"), 1.0);
     assert_eq!(told("script"), "command `sh`: it ended with exit code 2: trouble");
     assert_eq!(told("sleeper"), "no answer within the timeout of 200ms");
 }

@@ -5,7 +5,7 @@
 //! more text | /boot=68MB;88;93;0;98                    further lines may have numbers, too
 //! ```
 
-use crate::ingest::json::{start, told};
+use crate::ingest::json::{Wrong, start};
 use crate::ingest::{About, Readings, SourceError};
 
 /// Reads the output of a plugin: `nagios_state{check}` 0 to 3, `nagios_value{check,perfdata,unit}`.
@@ -14,7 +14,7 @@ pub(in crate::ingest) fn read(out: &[u8], code: Option<i32>, check: &str) -> Res
     if text.trim().is_empty() && code != Some(0) {
         return Err(SourceError::new("it printed nothing: run it by hand".to_owned()));
     }
-    let (mut readings, mut faults) = (Readings::default(), Vec::new());
+    let (mut readings, mut faults) = (Readings::default(), Wrong::default());
     if let Some(state @ 0..=3) = code {
         let help = "0 ok, 1 warning, 2 critical, 3 unknown.";
         readings.put("nagios_state", &[("check", check)], About { help, ..About::default() }, f64::from(state));
@@ -26,22 +26,24 @@ pub(in crate::ingest) fn read(out: &[u8], code: Option<i32>, check: &str) -> Res
             match number(rest) {
                 Some((label, value, unit, after)) => {
                     let labels = [("check", check), ("perfdata", &*label), ("unit", unit)];
-                    readings.put("nagios_value", &labels, About::default(), value);
+                    if let Some(value) = value {
+                        readings.put("nagios_value", &labels, About::default(), value);
+                    }
                     rest = after.trim_start();
                 }
                 None => {
-                    faults.push(format!("{} is no number of a plugin", start(rest.as_bytes())));
+                    faults.add(|| format!("{} is no number of a plugin", start(rest.as_bytes())));
                     break;
                 }
             }
         }
     }
-    readings.fault = told(&faults);
+    readings.tell(faults.told());
     Ok(readings)
 }
 
 /// `label=value unit;…` at the start: label, value, unit, what comes behind. A value `U` is not known.
-fn number(text: &str) -> Option<(String, f64, &str, &str)> {
+fn number(text: &str) -> Option<(String, Option<f64>, &str, &str)> {
     let (label, rest) = match text.strip_prefix('\'') {
         // A quote in it is written twice.
         Some(quoted) => {
@@ -58,7 +60,10 @@ fn number(text: &str) -> Option<(String, f64, &str, &str)> {
     let unit =
         number.find(|letter: char| !letter.is_ascii_digit() && !"+-.,eE".contains(letter)).unwrap_or(number.len());
     let (value, unit) = number.split_at(unit);
-    let value: f64 = value.replace(',', ".").parse().ok()?;
+    let value = match (value, unit) {
+        ("", "U") => None,
+        (value, _) => Some(value.replace(',', ".").parse().ok()?),
+    };
     (!label.is_empty()).then_some((label, value, unit, after))
 }
 
@@ -77,7 +82,10 @@ mod tests {
             "nagios_value{check=\"disk\",perfdata=\"t\",unit=\"s\"} -1.5",
         ];
         assert_eq!(readings.lines(), wanted);
-        assert_eq!(readings.fault.unwrap().0, "`x` is no number of a plugin");
+        assert_eq!(readings.lack.unwrap().0, "`x` is no number of a plugin");
+        let unknown = read(b"PING - lost | rta=U;1;2 pl=0%", Some(0), "ping").unwrap();
+        let wanted = ["nagios_state{check=\"ping\"} 0", "nagios_value{check=\"ping\",perfdata=\"pl\",unit=\"%\"} 0"];
+        assert_eq!((unknown.lines(), unknown.lack), (wanted.map(str::to_owned).to_vec(), None));
         assert!(read(b"", Some(3), "disk").is_err());
         assert_eq!(read(b"OK", Some(0), "disk").unwrap().lines(), ["nagios_state{check=\"disk\"} 0"]);
     }

@@ -117,14 +117,14 @@ struct Group {
 }
 
 impl Group {
-    /// Waits for the end of a command that has closed its output, so in a moment.
+    /// Waits for the end of a command that has closed its output, so in a moment. What it left behind in its group ends
+    /// with it: from pass to pass that would pile up.
     async fn end(&mut self) -> io::Result<ExitStatus> {
         loop {
-            let status = match &mut self.child {
-                Some(child) => child.try_wait()?,
-                None => return Err(io::ErrorKind::NotFound.into()),
-            };
-            if let Some(status) = status {
+            let Some(child) = &mut self.child else { return Err(io::ErrorKind::NotFound.into()) };
+            if let Some(status) = child.try_wait()? {
+                // While one of the group is there its number is nobody else's.
+                kill_group(child);
                 self.child = None;
                 return Ok(status);
             }
@@ -136,11 +136,15 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         let Some(child) = self.child.take() else { return };
-        if let Ok(id) = i32::try_from(child.id()) {
-            // Whoever has ended already needs no signal.
-            let _ = killpg(Pid::from_raw(id), Signal::SIGKILL);
-        }
+        kill_group(&child);
         self.killed.lock().unwrap_or_else(PoisonError::into_inner).push(child);
+    }
+}
+
+fn kill_group(leader: &Child) {
+    if let Ok(id) = i32::try_from(leader.id()) {
+        // Whoever has ended already needs no signal.
+        let _ = killpg(Pid::from_raw(id), Signal::SIGKILL);
     }
 }
 
@@ -183,6 +187,31 @@ impl Ended {
 mod tests {
     use super::*;
 
+    /// Orphans that were killed are gone as soon as their new parent has looked.
+    fn wait_for_end(process: i32) {
+        let is_there = || {
+            let status = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+            !status.is_empty() && !status.contains(") Z ")
+        };
+        for _ in 0..2000 {
+            if !is_there() {
+                return;
+            }
+            std::thread::sleep(LOOK);
+        }
+        panic!("the sleeper {process} is still there");
+    }
+
+    #[test]
+    fn what_is_left_in_the_background_ends_with_the_command() {
+        let spec = "command = [\"sh\", \"-c\", \"sleep 300 >/dev/null 2>&1 & echo $!\"]";
+        let program = Program::new(&toml::from_str(spec).unwrap());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let ended = runtime.block_on(program.run()).unwrap();
+        assert_eq!(ended.code, Some(0));
+        wait_for_end(String::from_utf8(ended.out).unwrap().trim().parse().unwrap());
+    }
+
     #[test]
     fn what_takes_too_long_ends_with_all_it_started() {
         let folder = tempfile::tempdir().unwrap();
@@ -203,18 +232,7 @@ mod tests {
             drop(run);
             std::fs::read_to_string(told).unwrap().trim().parse::<i32>().unwrap()
         });
-        // Orphans that were killed are gone as soon as their new parent has looked.
-        let is_there = || {
-            let status = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
-            !status.is_empty() && !status.contains(") Z ")
-        };
-        for _ in 0..2000 {
-            if !is_there() {
-                break;
-            }
-            std::thread::sleep(LOOK);
-        }
-        assert!(!is_there(), "the sleeper {child} is still there");
+        wait_for_end(child);
         for _ in 0..2000 {
             bury(&program.killed);
             if program.killed.lock().unwrap().is_empty() {

@@ -21,7 +21,7 @@ use self::connect::{Failed, Line, quoted};
 use self::query::{Bounds, Of, Query, about, put_row};
 use self::server::SERVER;
 pub use self::spec::PostgresSpec;
-use self::statements::{EXTENSION, STATEMENTS};
+use self::statements::{EXTENSION, STATEMENTS, STATEMENTS_SINCE};
 use self::tables::TABLES;
 use crate::ingest::source::{Living, Readings, Source, SourceError};
 use crate::model::Timestamp;
@@ -72,11 +72,11 @@ impl Source for PostgresSource {
             world: &self.world,
         };
         let (mut answered, mut server_is_told) = (false, false);
-        for database in &mut self.databases {
-            let name = database.name.as_deref();
+        let count = self.databases.len();
+        for (at, database) in self.databases.iter_mut().enumerate() {
             let line = match database.line.take().filter(|line| !line.is_closed()) {
                 Some(line) => Ok(line),
-                None => Line::open(&self.spec, name, &self.world, self.timeout).await,
+                None => pass.open(database.name.as_deref(), self.timeout, count - at).await,
             };
             let asked = match line {
                 Ok(line) => pass.ask(&line, !server_is_told).await.map(|()| line),
@@ -109,15 +109,38 @@ struct Pass<'p> {
 }
 
 impl Pass<'_> {
+    /// Connects to a database, within its share of what is left for `waiting` databases: one that hangs is no trouble of
+    /// the others.
+    async fn open(&self, name: Option<&str>, timeout: Duration, waiting: usize) -> Result<Line, SourceError> {
+        let share = self.left() / u32::try_from(waiting).unwrap_or(u32::MAX).max(1);
+        let opening = Line::open(self.spec, name, self.world, timeout);
+        tokio::time::timeout(share, opening).await.unwrap_or_else(|_| {
+            let (instance, share) = (self.spec.instance(), humantime::format_duration(share));
+            let database = name.map_or_else(|| "of the URL".to_owned(), quoted);
+            Err(SourceError::new(format!(
+                "PostgreSQL at {instance}, database {database}: no connection within {share}: check that it takes \
+                 connections, or raise the source's `timeout` and `interval`"
+            )))
+        })
+    }
+
+    fn left(&self) -> Duration {
+        self.end.saturating_sub(self.world.clock.elapsed())
+    }
+
     /// Asks all there is to ask on a connection, with what is of the whole server or without.
     async fn ask(&mut self, line: &Line, with_server: bool) -> Result<(), SourceError> {
         if with_server && !line.sees_all {
             let user = quoted(&line.user);
             self.lacks.push(format!("what other roles do is hidden from {user}: run GRANT pg_monitor TO {user}"));
         }
-        let rows = self.answer(line, "connect", "/* plimsoll */ SELECT current_database()").await?;
+        let rows = self.answer(line, "connect", "/* plimsoll */ SELECT current_database()").await?.unwrap_or_default();
         let database = rows.first().and_then(|row| row.get(0)).unwrap_or_default().to_owned();
-        let view = self.view(line).await?;
+        let view = if self.spec.statements > 0 && line.version >= STATEMENTS_SINCE {
+            self.view(line, &database).await?
+        } else {
+            None
+        };
         let bounds = Bounds {
             tables: self.spec.tables,
             statements: self.spec.statements,
@@ -131,7 +154,7 @@ impl Pass<'_> {
         };
         let queries = SERVER.iter().chain(TABLES).chain(STATEMENTS);
         for query in queries.filter(|query| query.versions.contains(&line.version)).filter(is_asked) {
-            let rows = self.answer(line, query.name, &query.text(&bounds)).await?;
+            let rows = self.answer(line, query.name, &query.text(&bounds)).await?.unwrap_or_default();
             let database = (query.of != Of::Server).then_some(database.as_str());
             rows.iter().for_each(|row| put_row(&mut self.readings, row, database));
         }
@@ -139,9 +162,12 @@ impl Pass<'_> {
     }
 
     /// The view of `pg_stat_statements` in this database, where it is installed.
-    async fn view(&mut self, line: &Line) -> Result<Option<String>, SourceError> {
-        let rows = self.answer(line, "statements", EXTENSION).await?;
-        let Some(row) = rows.first() else { return Ok(None) };
+    async fn view(&mut self, line: &Line, database: &str) -> Result<Option<String>, SourceError> {
+        let Some(rows) = self.answer(line, "statements", EXTENSION).await? else { return Ok(None) };
+        let Some(row) = rows.first() else {
+            self.lacks.push(no_extension(database));
+            return Ok(None);
+        };
         if row.get(1) != Some("t") {
             self.lacks.push("pg_stat_statements is too old: run ALTER EXTENSION pg_stat_statements UPDATE".into());
             return Ok(None);
@@ -149,20 +175,19 @@ impl Pass<'_> {
         Ok(row.get(0).map(str::to_owned))
     }
 
-    /// The answer to one question; none where it alone failed.
+    /// The answer to one question; `None` where it alone failed.
     async fn answer(
         &mut self,
         line: &Line,
         name: &'static str,
         sql: &str,
-    ) -> Result<Vec<tokio_postgres::SimpleQueryRow>, SourceError> {
-        let left = self.end.saturating_sub(self.world.clock.elapsed());
-        match tokio::time::timeout(left, line.ask(sql)).await {
-            Ok(Ok(rows)) => Ok(rows),
+    ) -> Result<Option<Vec<tokio_postgres::SimpleQueryRow>>, SourceError> {
+        match tokio::time::timeout(self.left(), line.ask(sql)).await {
+            Ok(Ok(rows)) => Ok(Some(rows)),
             Ok(Err(Failed::Lost(error))) => Err(error),
             Ok(Err(Failed::Query(error))) => {
                 self.lack(name, &error);
-                Ok(Vec::new())
+                Ok(None)
             }
             // What was told so far is kept. The connection goes, since an answer is still to come on it.
             Err(_) => {
@@ -192,6 +217,13 @@ impl Pass<'_> {
     }
 }
 
+fn no_extension(database: &str) -> String {
+    let database = quoted(database);
+    format!(
+        "no statements are told of the database {database}: run CREATE EXTENSION pg_stat_statements in it, or write statements = 0"
+    )
+}
+
 /// The first reasons, and how many more there are.
 fn tell(lacks: &[String]) -> Option<String> {
     let (first, more) = lacks.split_at(lacks.len().min(3));
@@ -204,6 +236,23 @@ fn tell(lacks: &[String]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_database_that_hangs_is_named_and_takes_no_more_than_its_share() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = silent.local_addr().unwrap().port();
+        let keys = format!("url = 'postgres://u@127.0.0.1:{port}/d'\ndatabases = ['one', 'two']\nsslmode = 'disable'");
+        let timeout = Duration::from_millis(500);
+        let mut source = PostgresSource::new(toml::from_str(&keys).unwrap(), World::real(), timeout);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let read = async { tokio::time::timeout(timeout, source.read(Timestamp::from_nanos(0))).await };
+        let readings = runtime.block_on(read).expect("it ends within its time").unwrap();
+        let fault = readings.fault.unwrap().0;
+        for database in ["\"one\"", "\"two\""] {
+            let wanted = format!("PostgreSQL at 127.0.0.1:{port}, database {database}: no connection within");
+            assert!(fault.contains(&wanted), "{fault}");
+        }
+    }
 
     #[test]
     fn only_the_first_reasons_are_told() {

@@ -11,6 +11,7 @@ pub(super) const SERVER: &[Query] = &[
         sql: "SELECT extract(epoch FROM clock_timestamp() - pg_postmaster_start_time()) AS postgres_uptime_seconds,
             current_setting('max_connections')::int AS postgres_connections_limit,
             current_setting('superuser_reserved_connections')::int AS postgres_connections_reserved,
+            pg_size_bytes(current_setting('shared_buffers')) AS postgres_shared_buffers_bytes,
             pg_is_in_recovery()::int AS postgres_in_recovery,
             count(*) AS postgres_connections_used,
             count(*)::float8 / current_setting('max_connections')::int AS postgres_connections_used_ratio,
@@ -102,6 +103,7 @@ pub(super) const SERVER: &[Query] = &[
             WHERE a.wait_event_type = 'Lock' ORDER BY l.waitstart LIMIT 20",
     },
     Query {
+        // Who waits for a row waits for a transaction, which is of no database: the waiter is.
         name: "locks",
         of: Of::Server,
         versions: 12..u32::MAX,
@@ -111,7 +113,11 @@ pub(super) const SERVER: &[Query] = &[
             CROSS JOIN (VALUES ('AccessShareLock'), ('RowShareLock'), ('RowExclusiveLock'),
                 ('ShareUpdateExclusiveLock'), ('ShareLock'), ('ShareRowExclusiveLock'), ('ExclusiveLock'),
                 ('AccessExclusiveLock'), ('SIReadLock')) AS m (mode)
-            LEFT JOIN pg_locks l ON l.database = d.oid AND l.mode = m.mode AND l.pid <> pg_backend_pid()
+            LEFT JOIN (
+                SELECT pid, k.mode, k.granted,
+                    CASE WHEN k.granted THEN k.database ELSE coalesce(nullif(k.database, 0), a.datid) END AS database
+                FROM pg_locks k LEFT JOIN pg_stat_activity a USING (pid) WHERE pid <> pg_backend_pid()
+            ) l ON l.database = d.oid AND l.mode = m.mode
             WHERE d.datallowconn AND NOT d.datistemplate GROUP BY 1, 2",
     },
     Query {

@@ -102,17 +102,26 @@ impl Security {
 }
 
 impl PostgresSpec {
-    /// What is wrong with its values: the key, and what to write.
-    pub fn fault(&self) -> Option<(&'static str, String)> {
-        if let Err(error) = self.config() {
-            return Some(("url", error));
-        }
-        if self.slow.is_zero() {
-            return Some(("slow", "write a length of time, as in slow = \"500ms\"".into()));
-        }
-        let most =
-            |key, value: u32| (value > 1000).then(|| (key, "write at most 1000: each is a series or more".into()));
-        most("statements", self.statements).or_else(|| most("tables", self.tables))
+    /// All that is wrong with its values: the key, and what to write.
+    pub fn faults(&self) -> Vec<(&'static str, String)> {
+        let mut faults: Vec<(&'static str, String)> =
+            self.config().err().map(|told| ("url", told)).into_iter().collect();
+        let mut check = |ok: bool, key, told: &str| {
+            if !ok {
+                faults.push((key, told.to_owned()));
+            }
+        };
+        let several = "it names several hosts: write a source for each, so that each has its name";
+        check(!self.is_of_many(), "url", several);
+        check(!self.slow.is_zero(), "slow", "write a length of time, as in slow = \"500ms\"");
+        let most = "write at most 1000: each is a series or more";
+        check(self.statements <= 1000, "statements", most);
+        check(self.tables <= 1000, "tables", most);
+        faults
+    }
+
+    fn is_of_many(&self) -> bool {
+        self.config().is_ok_and(|(config, _)| config.get_hosts().len().max(config.get_hostaddrs().len()) > 1)
     }
 
     /// Where and as whom to connect, and how that is secured. Without the password of `password_file`.
@@ -123,10 +132,15 @@ impl PostgresSpec {
         let (url, written) = take_sslmode(&self.url);
         let mut config: Config = url.parse().map_err(|error: tokio_postgres::Error| {
             let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            // What stands before an @ may be a password.
+            let cause = if cause.contains('@') { String::new() } else { cause };
             format!("{error}{cause}: write it as in \"postgres://user@host:5432/database\"")
         })?;
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             config.host("localhost");
+        }
+        if config.get_hosts().iter().any(|host| matches!(host, Host::Tcp(name) if name.contains('@'))) {
+            return Err("its host has an @: write @ in a password as %40".into());
         }
         let Some(user) = config.get_user().map(str::to_owned) else {
             return Err("it names no user: write it as in \"postgres://user@host:5432/database\"".into());
@@ -222,7 +236,7 @@ mod tests {
             let spec = spec(&format!("url = {url:?}"));
             assert_eq!(spec.instance(), wanted);
             assert!(!format!("{spec:?}").contains("secret"));
-            assert_eq!(spec.fault(), None);
+            assert_eq!(spec.faults(), []);
         }
         let (config, _) = spec("url = \"postgres://u@h\"").config().unwrap();
         assert_eq!(config.get_dbname(), Some("u"));
@@ -233,12 +247,15 @@ mod tests {
         let cases = [
             ("url = \"postgres://u:secret@h:port/d\"", "url", "write it as in"),
             ("url = \"postgres://h/d\"", "url", "it names no user"),
+            ("url = \"postgres://u:se@secret@h/d\"", "url", "write @ in a password as %40"),
+            ("url = \"postgres://u@h:1,i:2/d\"", "url", "write a source for each"),
+            ("url = \"host=h,i user=u\"", "url", "write a source for each"),
             ("url = \"postgres://u@h/d?sslmode=perhaps\"", "url", "verify-full"),
             ("url = \"postgres://u@h/d\"\nslow = \"0s\"", "slow", "write a length"),
             ("url = \"postgres://u@h/d\"\ntables = 2000", "tables", "at most 1000"),
         ];
         for (keys, key, told) in cases {
-            let fault = spec(keys).fault().unwrap_or_else(|| panic!("{keys}"));
+            let [fault] = &spec(keys).faults()[..] else { panic!("{keys}") };
             assert!(fault.0 == key && fault.1.contains(told) && !fault.1.contains("secret"), "{fault:?}");
         }
     }

@@ -2,6 +2,9 @@
 
 use super::query::{Of, Query};
 
+/// Oldest major version whose extension is new enough.
+pub(super) const STATEMENTS_SINCE: u32 = 13;
+
 /// Tells schema and version of the extension in this database.
 pub(super) const EXTENSION: &str = "/* plimsoll */ SELECT quote_ident(n.nspname) || '.pg_stat_statements' AS view,
     string_to_array(e.extversion, '.')::int[] >= ARRAY[1, 8] AS is_new_enough

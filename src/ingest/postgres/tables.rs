@@ -36,6 +36,7 @@ pub(super) const TABLES: &[Query] = &[
             CASE WHEN is_free THEN pg_table_size(s.relid) END AS postgres_table_size_bytes,
             CASE WHEN is_free THEN pg_total_relation_size(s.relid) END AS postgres_table_total_size_bytes,
             n_live_tup AS postgres_table_live_rows, n_dead_tup AS postgres_table_dead_rows,
+            n_dead_tup::float8 / nullif(n_live_tup + n_dead_tup, 0) AS postgres_table_dead_ratio,
             n_mod_since_analyze AS postgres_table_rows_modified_since_analyze,
             seq_scan AS postgres_table_sequential_scans_total,
             seq_tup_read AS postgres_table_sequential_rows_read_total,

@@ -87,6 +87,9 @@ pub(super) enum Failed {
     Lost(SourceError),
 }
 
+/// What one of several commands is answered, or why not.
+pub(super) type Answer = Result<Value, String>;
+
 impl Line {
     pub(super) async fn open(spec: &RedisSpec, world: &World, timeout: Duration) -> Result<Line, SourceError> {
         let Opened { stream, settings } = open(spec, world, timeout).await?;
@@ -114,12 +117,20 @@ impl Line {
             .map_err(|error| failed(&error))
     }
 
-    /// Answers in the order of the commands; `Nil` of one that failed.
-    pub(super) async fn ask_all(&mut self, commands: &mut Pipeline) -> Result<Vec<Value>, Failed> {
+    /// Answers in the order of the commands, or why one has none.
+    pub(super) async fn ask_all(&mut self, commands: &mut Pipeline) -> Result<Vec<Answer>, Failed> {
         let answers: Result<Vec<redis::RedisResult<Value>>, RedisError> =
             commands.ignore_errors().query_async(&mut self.connection).await;
         let answers = answers.map_err(|error| failed(&error))?;
-        Ok(answers.into_iter().map(Result::unwrap_or_default).collect())
+        answers.into_iter().map(answer).collect()
+    }
+}
+
+fn answer(answer: redis::RedisResult<Value>) -> Result<Answer, Failed> {
+    match answer.and_then(Value::extract_error).map_err(|error| failed(&error)) {
+        Ok(value) => Ok(Ok(value)),
+        Err(Failed::Command(error)) => Ok(Err(error)),
+        Err(lost) => Err(lost),
     }
 }
 

@@ -11,7 +11,7 @@
 use hashbrown::{HashMap, HashSet};
 use redis::{Pipeline, Value};
 
-use super::connect::{Failed, Line};
+use super::connect::{Answer, Failed, Line};
 use super::info::about;
 use super::spec::RedisSpec;
 use crate::ingest::source::Readings;
@@ -24,6 +24,10 @@ const WATCHED: usize = 4;
 const MEMORY: f64 = 0.8;
 /// Letters of a key or prefix in a label.
 const LETTERS: usize = 100;
+/// Prefixes that are told in all, as a multiple of those told in a pass: each is a series for good.
+const TOLD: usize = 10;
+/// Keys of a pass with which a prefix is told for the first time: `ID:cart` is no prefix but a key.
+const KEYS_MIN: f64 = 2.0;
 
 /// Our own lookups that the server counts.
 #[derive(Debug, Default, Clone, Copy)]
@@ -36,6 +40,13 @@ impl Lookups {
     pub(super) fn count(&mut self, hit: bool) {
         if hit { self.hits += 1 } else { self.misses += 1 }
     }
+
+    /// Counts a lookup that was answered; one that was refused looks nothing up.
+    fn count_answer(&mut self, answer: &Answer, hit: bool) {
+        if matches!(answer, Ok(Value::Int(_) | Value::Nil)) {
+            self.count(hit);
+        }
+    }
 }
 
 /// What is remembered of the keys from pass to pass.
@@ -44,6 +55,8 @@ pub(super) struct Keys {
     /// Where SCAN goes on; 0 is the beginning.
     cursor: u64,
     watched: Vec<Use>,
+    /// Prefixes that were told.
+    told: HashSet<String>,
 }
 
 /// How much a key is used.
@@ -64,6 +77,18 @@ struct Look {
     life: Option<Life>,
     /// Frequency or idle seconds.
     used: Option<f64>,
+}
+
+impl Look {
+    /// Of the answers to OBJECT, PTTL and MEMORY USAGE, or to the first alone. The first two are lookups.
+    fn of(answers: &[Answer], lookups: &mut Lookups) -> Look {
+        let used = answers.first().and_then(number);
+        let life = answers.get(1).and_then(number).and_then(Life::of);
+        for (answer, hit) in answers.iter().zip([used.is_some(), life.is_some()]) {
+            lookups.count_answer(answer, hit);
+        }
+        Look { used, life, bytes: answers.get(2).and_then(number) }
+    }
 }
 
 /// How long a key has to live.
@@ -94,7 +119,8 @@ pub(super) struct Pass {
 }
 
 impl Keys {
-    /// Looks at a sample until `is_late`, and tells of it.
+    /// Looks at a sample until `is_late`, and tells of it. What the server refuses to say of single keys is an error in the
+    /// end, after the rest was told.
     pub(super) async fn look(
         &mut self,
         line: &mut Line,
@@ -107,19 +133,23 @@ impl Keys {
         let Value::Int(all) = line.ask(&redis::cmd("DBSIZE")).await? else { return Ok(()) };
         let all = all.max(0) as f64;
         let (keys, is_whole) = self.scan(line, spec.sample as usize, all, is_late).await?;
-        let mut looks = Vec::with_capacity(keys.len());
+        let (mut looks, mut refused) = (Vec::with_capacity(keys.len()), None);
         for batch in keys.chunks(BATCH).take_while(|_| !is_late()) {
-            looks.extend(ask(line, batch, true, pass.counts_use, lookups).await?);
+            looks.extend(ask(line, batch, true, pass.counts_use, lookups, &mut refused).await?);
         }
         let seen: Vec<(&[u8], Look)> = keys.iter().map(Vec::as_slice).zip(looks).collect();
         let is_whole = is_whole && seen.len() == keys.len();
         let db = line.db.to_string();
-        Prefixes::of(&seen, spec.prefixes as usize).put(readings, &db, if is_whole { None } else { Some(all) });
+        Prefixes::of(&seen, spec.prefixes as usize, &mut self.told).put(
+            readings,
+            &db,
+            if is_whole { None } else { Some(all) },
+        );
         if spec.hot > 0 {
             self.watch(line, spec.hot as usize, pass, &seen, lookups).await?;
             self.put_hot(readings, &db, spec.hot as usize, pass.counts_use);
         }
-        Ok(())
+        refused.map_or(Ok(()), |error| Err(Failed::Command(error)))
     }
 
     /// At least `sample` keys, or all there are; and whether they are all.
@@ -168,7 +198,8 @@ impl Keys {
         let known: Vec<Vec<u8>> = self.watched.iter().map(|known| known.key.clone()).collect();
         let mut again = Vec::with_capacity(known.len());
         for batch in known.chunks(BATCH) {
-            again.extend(ask(line, batch, false, pass.counts_use, lookups).await?);
+            // What is refused here was refused for the sample.
+            again.extend(ask(line, batch, false, pass.counts_use, lookups, &mut None).await?);
         }
         let old = std::mem::take(&mut self.watched).into_iter().zip(again);
         let mut uses: Vec<Use> = old.filter_map(|(old, look)| Some(old.after(look.used?, pass))).collect();
@@ -222,13 +253,15 @@ fn hottest(mut uses: Vec<Use>, most: usize) -> Vec<Use> {
     uses
 }
 
-/// Asks how much a batch of keys is used; and, `whole`, what memory they take and whether they expire.
+/// Asks how much a batch of keys is used; and, `whole`, what memory they take and whether they expire. The first that is
+/// refused is noted.
 async fn ask(
     line: &mut Line,
     keys: &[Vec<u8>],
     whole: bool,
     counts_use: bool,
     lookups: &mut Lookups,
+    refused: &mut Option<String>,
 ) -> Result<Vec<Look>, Failed> {
     let mut commands = Pipeline::with_capacity(3 * keys.len());
     for key in keys {
@@ -238,21 +271,17 @@ async fn ask(
         }
     }
     let answers = line.ask_all(&mut commands).await?;
-    let number = |value: Option<&Value>| match value {
-        Some(Value::Int(number)) => Some(*number as f64),
+    if refused.is_none() {
+        *refused = answers.iter().find_map(|answer| answer.as_ref().err().cloned());
+    }
+    Ok(answers.chunks(if whole { 3 } else { 1 }).map(|answers| Look::of(answers, lookups)).collect())
+}
+
+fn number(answer: &Answer) -> Option<f64> {
+    match answer {
+        Ok(Value::Int(number)) => Some(*number as f64),
         _ => None,
-    };
-    let look = |answers: &[Value]| {
-        let used = number(answers.first());
-        lookups.count(used.is_some());
-        let left = number(answers.get(1));
-        let life = left.and_then(Life::of);
-        if left.is_some() {
-            lookups.count(life.is_some());
-        }
-        Look { used, life, bytes: number(answers.get(2)) }
-    };
-    Ok(answers.chunks(if whole { 3 } else { 1 }).map(look).collect())
+    }
 }
 
 /// Cursor and keys of an answer to SCAN.
@@ -292,10 +321,18 @@ struct Prefixes {
     sampled: f64,
 }
 
+/// Whether a prefix is told apart: it was before, or it has several keys and there is room for one more in all.
+fn is_told(prefix: &str, sum: Sum, told: &mut HashSet<String>, most: usize) -> bool {
+    let has_room = sum.keys >= KEYS_MIN && told.len() < most;
+    told.contains(prefix) || (has_room && told.insert(prefix.to_owned()))
+}
+
 #[derive(Debug, Default, Clone, Copy)]
 struct Sum {
     keys: f64,
     bytes: f64,
+    /// Keys whose memory was told.
+    sized: f64,
     expiring: f64,
     /// Seconds that those have left, together.
     left: f64,
@@ -305,14 +342,15 @@ impl Sum {
     fn add(&mut self, other: Sum) {
         self.keys += other.keys;
         self.bytes += other.bytes;
+        self.sized += other.sized;
         self.expiring += other.expiring;
         self.left += other.left;
     }
 }
 
 impl Prefixes {
-    /// The `most` with most keys, the rest as `(others)`.
-    fn of(seen: &[(&[u8], Look)], most: usize) -> Self {
+    /// The `most` with most keys among those that were `told` before or have several keys, the rest as `(others)`.
+    fn of(seen: &[(&[u8], Look)], most: usize, told: &mut HashSet<String>) -> Self {
         let mut sums: HashMap<String, Sum> = HashMap::new();
         let mut sampled = 0.0;
         for (key, look) in seen {
@@ -325,6 +363,7 @@ impl Prefixes {
             sums.entry(prefix(key)).or_default().add(Sum {
                 keys: 1.0,
                 bytes: look.bytes.unwrap_or(0.0),
+                sized: f64::from(u8::from(look.bytes.is_some())),
                 expiring,
                 left,
             });
@@ -332,13 +371,18 @@ impl Prefixes {
         }
         let mut sums: Vec<(String, Sum)> = sums.into_iter().collect();
         sums.sort_by(|(a, one), (b, other)| other.keys.total_cmp(&one.keys).then_with(|| a.cmp(b)));
-        let rest = sums.split_off(sums.len().min(most));
-        if !rest.is_empty() {
-            let mut others = Sum::default();
-            rest.iter().for_each(|(_, sum)| others.add(*sum));
-            sums.push(("(others)".into(), others));
+        let (mut apart, mut others) = (Vec::new(), Sum::default());
+        for (prefix, sum) in sums {
+            if apart.len() < most && is_told(&prefix, sum, told, TOLD * most) {
+                apart.push((prefix, sum));
+            } else {
+                others.add(sum);
+            }
         }
-        Prefixes { sums, sampled }
+        if others.keys > 0.0 {
+            apart.push(("(others)".into(), others));
+        }
+        Prefixes { sums: apart, sampled }
     }
 
     /// `all` is how many keys the sample stands for; `None` where it is all of them.
@@ -356,8 +400,10 @@ impl Prefixes {
         for (prefix, sum) in &self.sums {
             let labels = [("db", db), ("prefix", prefix.as_str())];
             put("redis_prefix_keys", &labels, "Keys of the prefix, estimated from the sample.", sum.keys * each);
-            let help = "Memory of keys and values of the prefix, estimated from the sample.";
-            put("redis_prefix_memory_bytes", &labels, help, sum.bytes * each);
+            if sum.sized > 0.0 {
+                let help = "Memory of keys and values of the prefix, estimated from the sample.";
+                put("redis_prefix_memory_bytes", &labels, help, sum.bytes * each);
+            }
             let help = "Share of the prefix's keys that will expire.";
             put("redis_prefix_expiring_ratio", &labels, help, sum.expiring / sum.keys);
             if sum.expiring > 0.0 {
@@ -382,12 +428,13 @@ mod tests {
             (b"user:1", look(50.0, 4000.0)),
             (b"user:2", look(70.0, -1.0)),
             (b"session:1", look(10.0, 500.0)),
-            (b"plain", look(30.0, -1.0)),
+            (b"4711:cart", look(30.0, -1.0)),
             (b"user:gone", look(1.0, -2.0)),
         ];
         let told = |most, all| {
             let mut readings = Readings::default();
-            Prefixes::of(&seen, most).put(&mut readings, "0", all);
+            let mut before = HashSet::from(["session".to_owned()]);
+            Prefixes::of(&seen, most, &mut before).put(&mut readings, "0", all);
             readings.lines()
         };
         let all = told(1, Some(40.0));
@@ -404,9 +451,37 @@ mod tests {
         assert_eq!(all[..2], [r#"redis_sampled_keys{db="0"} 4"#, r#"redis_sample_whole{db="0"} 0"#]);
         assert_eq!(all[2..], [of("user", 20, 1200, 0.5, Some(4.0)), of("(others)", 20, 400, 0.5, Some(0.5))].concat());
         let whole = told(3, None);
-        let wanted =
-            [of("user", 2, 120, 0.5, Some(4.0)), of("(none)", 1, 30, 0.0, None), of("session", 1, 10, 1.0, Some(0.5))];
-        assert_eq!(whole[2..], wanted.concat());
+        let wanted = [
+            of("user", 2, 120, 0.5, Some(4.0)),
+            of("session", 1, 10, 1.0, Some(0.5)),
+            of("(others)", 1, 30, 0.0, None),
+        ];
+        assert_eq!(whole[2..], wanted.concat(), "one key is no prefix, unless it was one before");
+    }
+
+    #[test]
+    fn prefixes_are_bounded_in_all() {
+        let mut told = HashSet::new();
+        let sum = Sum { keys: 2.0, ..Sum::default() };
+        let new: Vec<bool> = (0..5).map(|at| is_told(&at.to_string(), sum, &mut told, 3)).collect();
+        assert_eq!(new, [true, true, true, false, false]);
+        assert!(is_told("0", Sum { keys: 1.0, ..sum }, &mut told, 3));
+    }
+
+    #[test]
+    fn only_lookups_that_were_answered_are_our_own() {
+        let mut lookups = Lookups::default();
+        let mut look = |answers: [Answer; 3]| {
+            let look = Look::of(&answers, &mut lookups);
+            (look.used, look.life, look.bytes, lookups.hits, lookups.misses)
+        };
+        let refused = || Err("NOPERM".to_owned());
+        let there = look([Ok(Value::Int(3)), Ok(Value::Int(-1)), Ok(Value::Int(50))]);
+        assert_eq!(there, (Some(3.0), Some(Life::Forever), Some(50.0), 2, 0));
+        assert_eq!(look([Ok(Value::Nil), Ok(Value::Int(-2)), Ok(Value::Nil)]), (None, None, None, 2, 2));
+        assert_eq!(look([refused(), refused(), refused()]), (None, None, None, 2, 2));
+        let in_part = look([refused(), Ok(Value::Int(1000)), refused()]);
+        assert_eq!(in_part, (None, Some(Life::Seconds(1.0)), None, 3, 2));
     }
 
     #[test]

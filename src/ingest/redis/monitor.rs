@@ -85,7 +85,7 @@ impl Monitor {
                 commands.cmd("EXISTS").arg(key);
             }
             for (key, answer) in keys.iter().zip(line.ask_all(&mut commands).await?) {
-                let is_there = answer == Value::Int(1);
+                let is_there = answer.map_err(Failed::Command)? == Value::Int(1);
                 lookups.count(is_there);
                 heard.decide(key, is_there);
             }

@@ -63,19 +63,18 @@ impl std::fmt::Debug for RedisSpec {
 const MONITOR_MAX: Duration = Duration::from_secs(2);
 
 impl RedisSpec {
-    /// What is wrong with its values: the key, and what to write.
-    pub fn fault(&self, timeout: Duration) -> Option<(&'static str, String)> {
-        if let Err(error) = self.info() {
-            return Some(("url", error));
-        }
+    /// All that is wrong with its values: the key, and what to write.
+    pub fn faults(&self, timeout: Duration) -> Vec<(&'static str, String)> {
+        let mut faults: Vec<(&'static str, String)> = self.info().err().map(|told| ("url", told)).into_iter().collect();
         let most = MONITOR_MAX.min(timeout / 2);
         if self.monitor.is_some_and(|monitor| monitor > most || monitor.is_zero()) {
             let most = humantime::format_duration(most);
-            return Some(("monitor", format!("write at most {most} (half the timeout, or two seconds)")));
+            faults.push(("monitor", format!("write at most {most} (half the timeout, or two seconds)")));
         }
         let bounds = [("sample", self.sample, 100_000), ("prefixes", self.prefixes, 1000), ("hot", self.hot, 1000)];
-        let over = bounds.into_iter().find(|(_, value, most)| value > most);
-        over.map(|(key, _, most)| (key, format!("write at most {most}")))
+        let over = bounds.into_iter().filter(|(_, value, most)| value > most);
+        faults.extend(over.map(|(key, _, most)| (key, format!("write at most {most}"))));
+        faults
     }
 
     /// Whether the connection is by TLS.
@@ -127,7 +126,7 @@ mod tests {
         for (url, wanted) in cases {
             let spec = spec(&format!("url = {url:?}"));
             assert_eq!(spec.instance(), wanted);
-            assert_eq!(spec.fault(Duration::from_secs(10)), None, "{url}");
+            assert_eq!(spec.faults(Duration::from_secs(10)), [], "{url}");
             assert!(!format!("{spec:?}").contains("secret"));
         }
         assert_eq!(spec("url = \"rediss://h/2\"").info().unwrap().redis_settings().db(), 2);
@@ -143,10 +142,10 @@ mod tests {
             ("url = \"redis://h\"\nsample = 1000000", "sample", "at most 100000"),
         ];
         for (keys, key, told) in cases {
-            let fault = spec(keys).fault(Duration::from_secs(10)).unwrap_or_else(|| panic!("{keys}"));
+            let [fault] = &spec(keys).faults(Duration::from_secs(10))[..] else { panic!("{keys}") };
             assert!(fault.0 == key && fault.1.contains(told) && !fault.1.contains("secret"), "{fault:?}");
         }
         let short = spec("url = \"redis://h\"\nmonitor = \"300ms\"");
-        assert!(short.fault(Duration::from_millis(500)).unwrap().1.contains("at most 250ms"));
+        assert!(short.faults(Duration::from_millis(500))[0].1.contains("at most 250ms"));
     }
 }

@@ -68,6 +68,12 @@ impl<'t> LabelSet<'t> {
     }
 }
 
+/// What is wrong with the name of a label as it is written: the key, and what to write.
+pub(in crate::ingest) fn label_fault(name: &str) -> Option<(&'static str, String)> {
+    let told = || format!("`{}` is no name of a label: write letters, digits and `_`", name.escape_debug());
+    (!is_label_name(name)).then(|| ("labels", told()))
+}
+
 /// Letters, digits and `_`, not a digit first.
 pub(super) fn is_label_name(name: &str) -> bool {
     let mut bytes = name.bytes();

@@ -16,5 +16,6 @@ mod seen;
 mod spec;
 mod target;
 
+pub(super) use labels::label_fault;
 pub use relabel::{Action, RelabelSpec};
 pub use spec::{PrometheusSpec, Scheme};

@@ -13,11 +13,9 @@ use super::relabel::{Relabel, relabel};
 use super::seen::{Put, Seen, read_key, write_key};
 use crate::flow::Refusal;
 use crate::ingest::prometheus_text::{Said, Taker, read_exposition};
+use crate::ingest::source::TEXTS_MAX;
 use crate::ingest::{About, Faults, Readings, SourceError};
 use crate::model::Kind;
-
-/// Bytes of names, labels and help of all series of a scrape.
-const TEXTS_MAX: usize = 512 << 20;
 
 /// How a target's text is read.
 #[derive(Debug, Clone, Default)]
@@ -64,12 +62,18 @@ impl Scrapes {
     /// Readings of one scrape that went so. `took` is asked last.
     pub fn settle(&mut self, answer: Result<Answer, String>, took: impl FnOnce() -> Duration) -> Readings {
         let read = answer.and_then(|answer| self.read(&answer));
-        let (mut readings, report, fault) = match read {
-            Ok((readings, report, faults)) => (readings, report, told(&faults)),
-            Err(error) => (self.end_all(), Report::default(), Some(error)),
+        let (mut readings, report) = match read {
+            Ok((mut readings, report, faults)) => {
+                readings.lack = told(&faults).map(SourceError::new);
+                (readings, report)
+            }
+            Err(error) => {
+                let mut readings = self.end_all();
+                readings.fault = Some(SourceError::new(error));
+                (readings, Report::default())
+            }
         };
         self.report(&mut readings, !self.is_over, &report, took());
-        readings.fault = fault.map(SourceError::new);
         readings
     }
 
@@ -80,6 +84,11 @@ impl Scrapes {
             (Some(told), _) => return Err(told),
             (None, read) => read.map_err(|error| error.to_string())?,
         };
+        if pass.report.scraped == 0
+            && let Some(told) = told(&pass.faults)
+        {
+            return Err(told);
+        }
         if answer.is_open_metrics && !read.has_end {
             return Err(
                 "the answer is OpenMetrics and does not end with `# EOF`: it was cut off, and nothing of it is taken"
@@ -140,8 +149,6 @@ struct Pass<'p> {
     key: Vec<u8>,
     readings: Readings,
     report: Report,
-    /// Of texts in `readings`.
-    bytes: usize,
     faults: Faults,
     /// Why nothing of it counts.
     failed: Option<String>,
@@ -156,19 +163,17 @@ impl<'p> Pass<'p> {
             key: Vec::new(),
             readings: Readings::default(),
             report: Report::default(),
-            bytes: 0,
             faults: Faults::default(),
             failed: None,
         }
     }
 
-    /// Counts bytes of text that are held: labels of the target and a long help may make much of a short answer.
-    fn weigh(&mut self, bytes: usize) {
-        self.bytes += bytes;
-        if self.bytes > TEXTS_MAX {
+    /// Looks at what is held of texts: labels of the target may make much of a short answer.
+    fn weigh(&mut self) {
+        if self.readings.is_overfull() {
             let limit = TEXTS_MAX >> 20;
             self.failed = Some(format!(
-                "names, labels and help of its series are longer than {limit} MiB together, and nothing of it is taken: drop some with metric_relabel"
+                "names and labels of its series are longer than {limit} MiB together, and nothing of it is taken: drop some with metric_relabel"
             ));
         }
     }
@@ -239,7 +244,7 @@ impl Taker for Pass<'_> {
                 Some(time) => self.readings.put_at(metric, &labels, about, time, said.value),
                 None => self.readings.put(metric, &labels, about, said.value),
             }
-            self.weigh(key.len() + about.unit.len() + about.help.len());
+            self.weigh();
         }
         self.key = key;
         Ok(())
@@ -291,7 +296,11 @@ mod tests {
             let line = line.replace("instance=\"h:1\",job=\"j\"", "");
             line.replace("{,", "{").replace(",}", "}").replace("{}", "")
         };
-        (lines.iter().map(plain).collect(), [told[0], told[2], told[3], told[4]], readings.fault.map(|fault| fault.0))
+        (
+            lines.iter().map(plain).collect(),
+            [told[0], told[2], told[3], told[4]],
+            readings.fault.or(readings.lack).map(|fault| fault.0),
+        )
     }
 
     #[test]
@@ -374,8 +383,12 @@ mod tests {
         let series: String = (0..100).map(|at| format!("m{{a=\"{at}\"}} 1\n")).collect();
         let mut scrapes = Scrapes::new(target());
         let (lines, told, fault) = scrape(&mut scrapes, body(&format!("# HELP m {help}\n{series}")));
-        assert_eq!((lines.len(), told), (0, [0.0; 4]));
-        assert!(fault.unwrap().contains("longer than 512 MiB together"));
+        assert_eq!((lines.len(), told, fault), (100, [1.0, 100.0, 100.0, 100.0], None), "it is kept once");
+        let long = vec![("long".to_owned(), "x".repeat(1 << 20))];
+        let mut scrapes = Scrapes::new(Reading { labels: long, sample_limit: 100, ..Reading::default() });
+        let readings = scrapes.settle(body(&series), Duration::default);
+        assert!(readings.lines()[0].starts_with("up{") && readings.lines()[0].ends_with(" 0"));
+        assert!(readings.fault.unwrap().0.contains("longer than 64 MiB together"));
     }
 
     #[test]
@@ -386,8 +399,12 @@ mod tests {
         let (lines, told, fault) = scrape(&mut scrapes, open("a 1\n"));
         assert_eq!((lines, told), (vec!["a ended".to_owned()], [0.0; 4]));
         assert!(fault.unwrap().contains("# EOF"));
-        let (lines, told, fault) = scrape(&mut scrapes, body("a 1\nb x\nc 2\nd y"));
-        assert_eq!((lines, told), (vec!["a 1".into(), "c 2".into()], [1.0, 2.0, 2.0, 1.0]));
-        assert_eq!(fault.unwrap(), "line 2 of the answer: value `x` is no number; 1 more lines are bad");
+        let readings = scrapes.settle(body("a 1\nb x\nc 2\nd y"), Duration::default);
+        assert!(readings.lines()[2].starts_with("up{") && readings.lines()[2].ends_with(" 1"));
+        assert_eq!(readings.lack.unwrap().0, "line 2 of the answer: value `x` is no number; 1 more lines are bad");
+        assert_eq!(readings.fault, None, "the target answered");
+        let (lines, told, fault) = scrape(&mut scrapes, body("<html>\n</html>"));
+        assert_eq!((lines, told), (vec!["a ended".into(), "c ended".to_owned()], [0.0; 4]), "no line is a sample");
+        assert!(fault.unwrap().starts_with("line 1 of the answer"));
     }
 }

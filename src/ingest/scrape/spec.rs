@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use bytesize::ByteSize;
 use serde::Deserialize;
 
-use super::labels::is_label_name;
+use super::labels::label_fault;
 use super::pass::Reading;
-use super::relabel::{RelabelSpec, rules};
+use super::relabel::{Relabel, RelabelSpec, rules};
 use super::target::Target;
-use crate::ingest::http_client::{BasicAuth, Credentials, TlsSpec};
+use crate::ingest::http_client::{BasicAuth, Credentials, TlsSpec, header_faults};
 
 /// Prometheus targets: `from.prometheus = { targets = ["localhost:9100"] }`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -90,29 +90,33 @@ impl Default for PrometheusSpec {
 type Told = (&'static str, String);
 
 impl PrometheusSpec {
-    /// What is wrong with it: the key, and what to write.
-    pub fn fault(&self) -> Option<Told> {
-        self.check().err()
+    /// All that is wrong with it: the key, and what to write.
+    pub fn faults(&self) -> Vec<Told> {
+        let mut faults = Vec::new();
+        let mut check = |is_so: bool, key, told: &str| {
+            if !is_so {
+                faults.push((key, told.to_owned()));
+            }
+        };
+        check(!self.targets.is_empty(), "targets", "write at least one, as in targets = [\"localhost:9100\"]");
+        check(self.path.starts_with('/'), "path", "write it from the root, as in path = \"/metrics\"");
+        check(self.sample_limit > 0, "sample_limit", "write at least 1, as in sample_limit = 1000000");
+        check(self.body_limit.as_u64() > 0, "body_limit", "write a size, as in body_limit = \"64 MiB\"");
+        faults.extend(self.labels.keys().filter_map(|name| label_fault(name)));
+        faults.extend(header_faults(&self.headers));
+        faults.extend(self.credentials().err());
+        faults.extend(self.tls.fault());
+        faults.extend(rules(&self.metric_relabel).err().map(|told| ("metric_relabel", told)));
+        match rules(&self.relabel) {
+            Ok(relabel) => faults.extend(self.faults_of_targets(&relabel)),
+            Err(told) => faults.push(("relabel", told)),
+        }
+        faults
     }
 
-    fn check(&self) -> Result<(), Told> {
-        let fault = |key: &'static str| move |told: String| (key, told);
-        let check = |is_so: bool, key, told: &str| if is_so { Ok(()) } else { Err((key, told.to_owned())) };
-        check(!self.targets.is_empty(), "targets", "write at least one, as in targets = [\"localhost:9100\"]")?;
-        check(self.path.starts_with('/'), "path", "write it from the root, as in path = \"/metrics\"")?;
-        check(self.sample_limit > 0, "sample_limit", "write at least 1, as in sample_limit = 1000000")?;
-        check(self.body_limit.as_u64() > 0, "body_limit", "write a size, as in body_limit = \"64 MiB\"")?;
-        if let Some(name) = self.labels.keys().find(|name| !is_label_name(name)) {
-            return Err(("labels", format!("`{name}` is no name of a label: write letters, digits and `_`")));
-        }
-        self.credentials()?;
-        self.tls.fault().map_or(Ok(()), Err)?;
-        rules(&self.metric_relabel).map_err(fault("metric_relabel"))?;
-        let relabel = rules(&self.relabel).map_err(fault("relabel"))?;
-        for target in &self.targets {
-            Target::of(target, "job", self, &relabel).map_err(fault("targets"))?;
-        }
-        Ok(())
+    fn faults_of_targets<'s>(&'s self, relabel: &'s [Relabel]) -> impl Iterator<Item = Told> + 's {
+        let faults = self.targets.iter().filter_map(|target| Target::of(target, "job", self, relabel).err());
+        faults.map(|told| ("targets", told))
     }
 
     /// Who asks.
@@ -190,8 +194,14 @@ mod tests {
         ];
         for (written, key) in table {
             let spec: PrometheusSpec = toml::from_str(written).unwrap();
-            assert_eq!(spec.fault().map(|fault| fault.0), Some(key), "{written}");
+            let keys: Vec<&str> = spec.faults().into_iter().map(|(key, _)| key).collect();
+            assert_eq!(keys, [key], "{written}");
         }
+        let many = "targets = ['h/x', 'i/x']\npath = 'm'\nsample_limit = 0\nlabels = { 'a b' = 'c' }\nheaders = { 'a b' = 'S3', c = \"S3\\nx\" }";
+        let faults = toml::from_str::<PrometheusSpec>(many).unwrap().faults();
+        let keys: Vec<&str> = faults.iter().map(|(key, _)| *key).collect();
+        assert_eq!(keys, ["path", "sample_limit", "labels", "headers", "headers", "targets", "targets"]);
+        assert!(!format!("{faults:?}").contains("S3"), "{faults:?}");
         assert!(toml::from_str::<PrometheusSpec>("target = ['h']").is_err());
     }
 }

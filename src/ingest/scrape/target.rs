@@ -5,7 +5,7 @@ use url::Url;
 use super::labels::{LabelSet, is_label_name};
 use super::relabel::{Relabel, relabel};
 use super::spec::PrometheusSpec;
-use crate::ingest::http_client::parse_url;
+use crate::ingest::http_client::{parse_url, shown_text};
 
 const ADDRESS: &str = "__address__";
 const SCHEME: &str = "__scheme__";
@@ -55,6 +55,7 @@ impl Place {
 }
 
 fn no_place(text: &str) -> String {
+    let text = shown_text(text);
     format!("`{text}` is no target: write host:port, as in \"localhost:9100\", or an address with http://")
 }
 
@@ -177,15 +178,16 @@ mod tests {
             ("targets=['h:1/metrics']", "write host:port"),
             ("targets=['']", "write host:port"),
             ("targets=['h:x']", "write host:port"),
-            ("targets=['u@h:1']", "write host:port"),
+            ("targets=['u:S3@h:1']", "`h:1` is no target: write host:port"),
             ("targets=['ftp://h']", "neither http nor https"),
-            ("targets=['http://u:p@h']", "basic_auth"),
+            ("targets=['http://u:S3@h']", "basic_auth"),
+            ("targets=['http://u:S3@h:x']", "`http://h:x` is no address"),
             ("targets=['h:1']\n[[relabel]]\ntarget_label='__address__'\nreplacement=''", "no `__address__`"),
             ("targets=['h:1']\n[[relabel]]\ntarget_label='__scheme__'\nreplacement='gopher'", "neither http nor https"),
         ];
         for (written, reason) in table {
             let error = target(written).unwrap_err();
-            assert!(error.contains(reason), "{written}: {error}");
+            assert!(error.contains(reason) && !error.contains("S3"), "{written}: {error}");
         }
     }
 }

@@ -5,11 +5,12 @@ use std::sync::{Mutex, PoisonError};
 use hashbrown::HashMap;
 
 use super::Readings;
+use super::readings::{TEXTS_MAX, too_long};
 use crate::flow::{Intake, Refusal};
 use crate::ingest::{About, Faults, Gather, TimeBounds};
 use crate::model::{Batch, Description, SeriesDef, SeriesId, Timestamp};
 
-/// Takes what a parser gathers and keeps it.
+/// Takes what a parser gathers and keeps it, up to [`TEXTS_MAX`] of texts.
 #[derive(Default)]
 struct Catch(Mutex<Caught>);
 
@@ -17,6 +18,8 @@ struct Catch(Mutex<Caught>);
 struct Caught {
     numbers: HashMap<Vec<u8>, u32>,
     defs: Vec<SeriesDef>,
+    /// Bytes of their texts.
+    weight: usize,
     batches: Vec<Batch>,
 }
 
@@ -24,11 +27,17 @@ impl Intake for Catch {
     fn intern(&self, def: &SeriesDef) -> Result<SeriesId, Refusal> {
         let mut caught = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let next = caught.defs.len() as u32;
-        let number = *caught.numbers.entry(def.identity()).or_insert(next);
-        if number == next {
-            caught.defs.push(def.clone());
+        let identity = def.identity();
+        if let Some(&number) = caught.numbers.get(&identity) {
+            return Ok(SeriesId(number));
         }
-        Ok(SeriesId(number))
+        caught.weight += identity.len() + def.unit.len() + def.help.len();
+        if caught.weight > TEXTS_MAX {
+            return Err(Refusal::Closed { reason: too_long().0 });
+        }
+        caught.numbers.insert(identity, next);
+        caught.defs.push(def.clone());
+        Ok(SeriesId(next))
     }
 
     /// What is said apart from samples is left: the samples bring it again.

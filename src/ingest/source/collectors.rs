@@ -233,7 +233,7 @@ impl Asking {
 
     /// Stores what was read, notes how it went, and tells how long to wait.
     async fn settle(&self, read: Result<Readings, SourceError>, now: Timestamp, took: Duration) -> Duration {
-        let (mut readings, fault, lack) = match read {
+        let (mut readings, fault, lack) = match read.and_then(Readings::whole) {
             Ok(mut readings) => {
                 let (fault, lack) = (readings.fault.take(), readings.lack.take());
                 (readings, fault, lack)

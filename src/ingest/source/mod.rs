@@ -15,6 +15,7 @@ pub(super) use caught::readings_of;
 pub use collectors::{CollectorStats, Collectors, Health, Planned};
 pub use living::Living;
 pub use readings::Readings;
+pub(super) use readings::TEXTS_MAX;
 pub use spec::{Priority, SourceSpec};
 pub use written::{From, WrittenSource};
 

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-/// What goes first when there is not enough for all.
+/// How much depends on a source: a critical one that fails degrades the health of the whole. It is told in tables and
+/// metrics; sources are asked and stored alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Priority {

@@ -10,7 +10,7 @@ use crate::ingest::json::{JsonSource, JsonSpec};
 use crate::ingest::postgres::{PostgresSource, PostgresSpec};
 use crate::ingest::probe::{HttpSource, HttpSpec};
 use crate::ingest::redis::{RedisSource, RedisSpec};
-use crate::ingest::scrape::PrometheusSpec;
+use crate::ingest::scrape::{PrometheusSpec, label_fault};
 use crate::ingest::system::{SystemSource, SystemSpec};
 use crate::world::World;
 
@@ -86,16 +86,16 @@ impl From {
         }
     }
 
-    /// What is wrong with its values: the key, and what to write.
-    fn fault(&self, timeout: Duration) -> Option<(&'static str, String)> {
+    /// All that is wrong with its values: the key, and what to write.
+    fn faults(&self, timeout: Duration) -> Vec<(&'static str, String)> {
         match self {
-            From::Prometheus(spec) => spec.fault(),
-            From::System(_) => None,
-            From::Http(spec) => spec.fault(),
-            From::Json(spec) => spec.fault(),
-            From::Exec(spec) => spec.fault(),
-            From::Postgres(postgres) => postgres.fault(),
-            From::Redis(redis) => redis.fault(timeout),
+            From::Prometheus(spec) => spec.faults(),
+            From::System(_) => Vec::new(),
+            From::Http(spec) => spec.faults(),
+            From::Json(spec) => spec.faults(),
+            From::Exec(spec) => spec.faults(),
+            From::Postgres(postgres) => postgres.faults(),
+            From::Redis(redis) => redis.faults(timeout),
         }
     }
 
@@ -106,15 +106,21 @@ impl From {
             From::Prometheus(written) => written.plan(spec, world),
             From::System(_) => one(Box::<SystemSource>::default()),
             From::Http(http) => probes(http, spec, world),
-            From::Json(json) => one(Box::new(JsonSource::new(json, &spec.id, world))),
-            From::Exec(exec) => one(Box::new(ExecSource::new(exec, &spec.id))),
+            From::Json(json) => {
+                let source = JsonSource::new(json, &spec.id, spec.timeout, world);
+                vec![Planned { spec: with_label(spec, "source", &spec.id), source: Box::new(source) }]
+            }
+            From::Exec(exec) => {
+                let source = ExecSource::new(exec, &spec.id);
+                vec![Planned { spec: with_label(spec, "source", &spec.id), source: Box::new(source) }]
+            }
             From::Postgres(postgres) => {
                 let source = PostgresSource::new(postgres.clone(), world.clone(), spec.timeout);
-                vec![Planned { spec: of_instance(spec, &postgres.instance()), source: Box::new(source) }]
+                vec![Planned { spec: with_label(spec, "instance", &postgres.instance()), source: Box::new(source) }]
             }
             From::Redis(redis) => {
                 let source = RedisSource::new(redis.clone(), world.clone(), spec.timeout);
-                vec![Planned { spec: of_instance(spec, &redis.instance()), source: Box::new(source) }]
+                vec![Planned { spec: with_label(spec, "instance", &redis.instance()), source: Box::new(source) }]
             }
         }
     }
@@ -123,19 +129,20 @@ impl From {
 /// A source for each address, so that one that is down is no trouble of the others.
 fn probes(http: &HttpSpec, spec: &SourceSpec, world: &World) -> Vec<Planned> {
     let targets = http.targets();
-    let planned = |target: &&str| {
-        let source = Box::new(HttpSource::new(http, target, spec.timeout, world));
-        let id = if targets.len() == 1 { spec.id.clone() } else { format!("{}/{target}", spec.id) };
+    let is_one = targets.len() == 1;
+    let planned = |(url, target): (&str, String)| {
+        let id = if is_one { spec.id.clone() } else { format!("{}/{target}", spec.id) };
+        let source = Box::new(HttpSource::new(http, url, target, spec.timeout, world));
         Planned { spec: SourceSpec { id, ..spec.clone() }, source }
     };
-    targets.iter().map(planned).collect()
+    targets.into_iter().map(planned).collect()
 }
 
-/// The same with the label `instance`, so that the series of two servers are apart.
-fn of_instance(spec: &SourceSpec, instance: &str) -> SourceSpec {
+/// The same with a label, unless it is written, so that series of two servers or sources are apart.
+fn with_label(spec: &SourceSpec, label: &str, value: &str) -> SourceSpec {
     let mut spec = spec.clone();
-    if !spec.labels.iter().any(|(name, _)| name == "instance") {
-        spec.labels.push(("instance".into(), instance.to_owned()));
+    if !spec.labels.iter().any(|(name, _)| name == label) {
+        spec.labels.push((label.to_owned(), value.to_owned()));
     }
     spec
 }
@@ -185,12 +192,63 @@ impl WrittenSource {
             let interval = humantime::format_duration(spec.interval);
             faults.push(("timeout", format!("write one shorter than the interval of {interval}")));
         }
-        faults.extend(self.from.fault(spec.timeout));
+        faults.extend(self.labels.keys().filter_map(|name| label_fault(name)));
+        faults.extend(self.from.faults(spec.timeout));
         faults
     }
 
     /// The sources it makes.
     pub fn plan(&self, world: &World) -> Vec<Planned> {
         self.from.plan(&self.spec(), world)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(text: &str) -> WrittenSource {
+        toml::from_str(text).unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    #[test]
+    fn series_of_two_sources_are_apart() {
+        let labels = |from: &str, labels: &str| {
+            let planned = written(&format!("id = 'a'\nlabels = {{ {labels} }}\nfrom.{from}")).plan(&World::real());
+            planned[0].spec.labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>()
+        };
+        assert_eq!(labels("json = { url = 'http://h/' }", "x = 'y'"), ["x=y", "source=a"]);
+        assert_eq!(labels("exec = { command = ['c'] }", "source = 'b'"), ["source=b"]);
+        assert_eq!(labels("redis = { url = 'redis://h' }", ""), ["instance=h:6379"]);
+    }
+
+    #[test]
+    fn all_faults_are_told_at_once() {
+        let source = written(
+            "id = ' '\nlabels = { 'a-b' = 'c' }\nfrom.http = { url = 'x', method = 'get', headers = { 'a b' = '' } }",
+        );
+        let keys: Vec<&str> = source.faults().into_iter().map(|(key, _)| key).collect();
+        assert_eq!(keys, ["id", "labels", "url", "method", "headers"]);
+    }
+
+    #[test]
+    fn passwords_in_addresses_are_in_no_name_and_in_no_fault() {
+        let two = "id = 'a'\nfrom.http = { urls = ['http://bob:S3@h/', 'http://eve:S3@h/', 'http://h/x'] }";
+        let planned = written(two).plan(&World::real());
+        let ids: Vec<&str> = planned.iter().map(|planned| planned.spec.id.as_str()).collect();
+        assert_eq!(ids, ["a/http://h/", "a/http://h/#2", "a/http://h/x"]);
+        for from in [
+            "http = { urls = ['http://bob:S3@h/', 'http://bob:S3@h/'] }",
+            "http = { url = 'http://bob:S3@h:x/' }",
+            "http = { url = 'bob:S3@h' }",
+            "json = { url = 'ftp://bob:S3@h/' }",
+            "json = { url = 'http://bob:S3/S3@h/' }",
+            "prometheus = { targets = ['bob:S3@h:1'] }",
+            "postgres = { url = 'postgres://bob:S3@S3@h/d' }",
+            "postgres = { url = 'bob:S3@h/d?x=1' }",
+        ] {
+            let faults = written(&format!("id = 'a'\nfrom.{from}")).faults();
+            assert!(!faults.is_empty() && !format!("{faults:?}").contains("S3"), "{from}: {faults:?}");
+        }
     }
 }

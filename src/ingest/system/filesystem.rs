@@ -6,7 +6,7 @@ use sysinfo::{DiskRefreshKind, Disks};
 use super::{Pass, percent};
 
 /// File systems whose room is not a disk's, beyond those that `sysinfo` leaves out: kernel interfaces, memory, images.
-const PSEUDO: [&str; 15] = [
+const PSEUDO: [&str; 12] = [
     "autofs",
     "binfmt_misc",
     "bpf",
@@ -15,9 +15,6 @@ const PSEUDO: [&str; 15] = [
     "devfs",
     "efivarfs",
     "erofs",
-    "fuse.gvfsd-fuse",
-    "fuse.lxcfs",
-    "fuse.portal",
     "nsfs",
     "ramfs",
     "tmpfs",
@@ -73,9 +70,12 @@ fn distinct(mut mounts: Vec<Mount>) -> Vec<Mount> {
     mounts
 }
 
+/// What a program serves (`fuse.sshfs`, `fuse.portal`) is somebody else's room; a disk's driver is `fuseblk`.
 /// A container's own root is an overlay and counts; the overlays of other containers, seen from the host, do not.
 fn is_pseudo(mount: &Mount) -> bool {
-    PSEUDO.contains(&&mount.kind[..]) || (mount.kind == "overlay" && mount.path != "/")
+    PSEUDO.contains(&&mount.kind[..])
+        || mount.kind.starts_with("fuse.")
+        || (mount.kind == "overlay" && mount.path != "/")
 }
 
 /// What is kept back for root counts as used.
@@ -113,9 +113,11 @@ mod tests {
             mount("/tmp", "tmpfs", 7, "tmpfs", 10),
             mount("/var/lib/docker/overlay2/x/merged", "overlay", 8, "overlay", 10),
             mount("/empty", "/dev/sdc", 9, "ext4", 0),
+            mount("/remote", "host:/", 10, "fuse.sshfs", 10),
+            mount("/ntfs", "/dev/sdd", 11, "fuseblk", 10),
         ];
         let kept: Vec<String> = distinct(mounts).into_iter().map(|mount| mount.path).collect();
-        assert_eq!(kept, ["/", "/home", "/tank/a", "/tank/b"]);
+        assert_eq!(kept, ["/", "/home", "/ntfs", "/tank/a", "/tank/b"]);
         assert_eq!(distinct(vec![mount("/", "overlay", 8, "overlay", 10)]).len(), 1);
     }
 }

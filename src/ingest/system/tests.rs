@@ -149,3 +149,24 @@ fn a_metrics_name_tells_its_unit() {
         assert_eq!(unit(metric), expected, "{metric}");
     }
 }
+
+#[test]
+fn a_pass_that_hangs_is_waited_for_and_no_second_is_begun() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (release, hold) = std::sync::mpsc::channel::<()>();
+        let hangs = tokio::task::spawn_blocking(move || {
+            let _ = hold.recv();
+            (SystemCollector::new(), Readings::default())
+        });
+        let mut source = SystemSource { collector: None, under_way: Some(hangs) };
+        for _ in 0..2 {
+            let short = Duration::from_millis(20);
+            let passed = tokio::time::timeout(short, source.read(Timestamp::from_nanos(0))).await;
+            assert!(passed.is_err() && source.under_way.is_some() && source.collector.is_none());
+        }
+        drop(release);
+        let readings = source.read(Timestamp::from_nanos(0)).await.unwrap();
+        assert!(!readings.is_empty() && source.collector.is_some() && source.under_way.is_none());
+    });
+}
