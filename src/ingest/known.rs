@@ -12,7 +12,8 @@
 //! there goes into the young one again; after [`GRACE`] more the old one is dropped with all that nobody asked for.
 
 use std::hash::BuildHasher;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashTable};
@@ -43,13 +44,38 @@ pub(super) struct NewField {
     pub series: SeriesId,
 }
 
+/// Memory that several [`Known`] share.
+#[derive(Debug)]
+pub struct KnownRoom {
+    bytes_max: usize,
+    taken: AtomicUsize,
+}
+
+impl KnownRoom {
+    pub fn of(bytes: usize) -> Arc<KnownRoom> {
+        Arc::new(KnownRoom { bytes_max: bytes, taken: AtomicUsize::new(0) })
+    }
+
+    /// Bytes that all take.
+    pub fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    /// Whether they take what they may.
+    pub fn is_full(&self) -> bool {
+        self.taken() >= self.bytes_max
+    }
+}
+
 /// Keys and the series of their fields; shared between connections.
 pub struct Known {
     generations: RwLock<Generations>,
 }
 
 pub(super) struct Generations {
-    bytes_max: usize,
+    room: Arc<KnownRoom>,
+    /// What these take of the room.
+    taken: usize,
     young: Generation,
     old: Generation,
     since: Option<Timestamp>,
@@ -74,8 +100,13 @@ impl Known {
     /// One that takes about so many bytes of memory at most. When it is full it takes up no more, rather than let go what
     /// comes again in a moment: clients send their series in turn.
     pub fn within(bytes: usize) -> Self {
+        Known::sharing(KnownRoom::of(bytes))
+    }
+
+    /// The same of memory that others take from, too.
+    pub fn sharing(room: Arc<KnownRoom>) -> Self {
         let (young, old) = (Generation::default(), Generation::default());
-        Known { generations: RwLock::new(Generations { bytes_max: bytes, young, old, since: None }) }
+        Known { generations: RwLock::new(Generations { room, taken: 0, young, old, since: None }) }
     }
 
     pub(super) fn read(&self) -> RwLockReadGuard<'_, Generations> {
@@ -97,8 +128,7 @@ impl Known {
 
     /// Bytes of memory, spare room included.
     pub fn bytes(&self) -> usize {
-        let generations = self.read();
-        generations.young.bytes() + generations.old.bytes()
+        self.read().taken
     }
 }
 
@@ -111,33 +141,49 @@ impl Generations {
     }
 
     fn insert(&mut self, key: &[u8], fields: &[NewField]) {
-        if key.len() <= KEY_MAX && !self.is_full() {
+        if key.len() <= KEY_MAX && !self.room.is_full() {
             self.young.insert(key, fields);
+            self.account();
         }
     }
 
-    fn is_full(&self) -> bool {
-        self.young.bytes() + self.old.bytes() >= self.bytes_max
+    /// Takes of the room what there is now.
+    fn account(&mut self) {
+        let bytes = self.young.bytes() + self.old.bytes();
+        if bytes >= self.taken {
+            self.room.taken.fetch_add(bytes - self.taken, Ordering::Relaxed);
+        } else {
+            self.room.taken.fetch_sub(self.taken - bytes, Ordering::Relaxed);
+        }
+        self.taken = bytes;
     }
 
     fn is_due(&self, now: Timestamp) -> bool {
         let Some(since) = self.since else { return true };
         let age = now.nanos().saturating_sub(since.nanos());
-        !(0..AGE).contains(&age) || (age >= GRACE && (!self.old.entries.is_empty() || self.is_full()))
+        !(0..AGE).contains(&age) || (age >= GRACE && (!self.old.entries.is_empty() || self.room.is_full()))
     }
 
     fn age(&mut self, now: Timestamp) {
         let age = self.since.map_or(0, |since| now.nanos().saturating_sub(since.nanos()));
         // What filled it may have gone since.
-        let is_stuck = age >= GRACE && self.old.entries.is_empty() && self.is_full();
+        let is_stuck = age >= GRACE && self.old.entries.is_empty() && self.room.is_full();
         if age >= AGE || is_stuck {
             self.old = std::mem::take(&mut self.young);
+            self.account();
         } else if age >= GRACE {
             self.old = Generation::default();
+            self.account();
             return;
         }
         // A clock that was set back begins anew.
         self.since = Some(now);
+    }
+}
+
+impl Drop for Generations {
+    fn drop(&mut self) {
+        self.room.taken.fetch_sub(self.taken, Ordering::Relaxed);
     }
 }
 
@@ -167,6 +213,8 @@ struct Generation {
     fields: Vec<Field>,
     names: Vec<Box<[u8]>>,
     name_numbers: HashMap<Box<[u8]>, u32, FixedState>,
+    /// Bytes of all names.
+    name_bytes: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -211,12 +259,13 @@ impl Generation {
         }
         let number = self.names.len() as u32;
         self.names.push(name.into());
+        self.name_bytes += name.len();
         self.name_numbers.insert(name.into(), number);
         number
     }
 
     fn bytes(&self) -> usize {
-        let names = self.names.len() * 2 * (size_of::<Box<[u8]>>() + 24);
+        let names = 2 * (self.names.len() * (size_of::<Box<[u8]>>() + 8) + self.name_bytes);
         self.bytes.capacity()
             + self.entries.capacity() * size_of::<Entry>()
             + self.table.capacity() / 7 * 8 * 5
@@ -308,6 +357,21 @@ mod tests {
         assert_eq!(told(&known, "flood,n=0"), None);
         put("late".to_owned());
         assert!(told(&known, "late").is_some());
+    }
+
+    #[test]
+    fn several_share_one_room() {
+        let room = KnownRoom::of(100_000);
+        let (one, other) = (Known::sharing(room.clone()), Known::sharing(room.clone()));
+        let field = fields(&["v"], 7);
+        (0..10_000).for_each(|n| one.insert([(format!("flood,n={n}").as_bytes(), &field[..])]));
+        other.insert([(&b"late"[..], &field[..])]);
+        assert!(room.is_full() && told(&other, "late").is_none());
+        assert_eq!(room.taken(), one.bytes() + other.bytes());
+        drop(one);
+        assert_eq!(room.taken(), other.bytes());
+        other.insert([(&b"late"[..], &field[..])]);
+        assert!(told(&other, "late").is_some());
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod cut;
 
 use std::io::{BufRead, Read};
+use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -15,7 +16,7 @@ use memchr::memchr;
 use self::cut::{Lines, closing_quote, fields_end, unescaped_space};
 use super::format::{self, BYTE_ORDER_MARK, Brief, LINE_BYTES_MAX, ReadError, Shown};
 use super::gather::Gather;
-use super::known::{Found, Generations, Known, NewField};
+use super::known::{Found, Generations, Known, KnownRoom, NewField};
 use crate::flow::Refusal;
 use crate::model::{Kind, Labels, SeriesDef, SeriesId, Timestamp};
 
@@ -104,7 +105,12 @@ pub struct LineCache {
 impl LineCache {
     /// With labels for every series that comes through it, and the memory that it may take.
     pub fn with_labels(extra: Vec<(String, String)>, bytes: usize) -> Self {
-        LineCache { heads: Known::within(bytes), extra }
+        LineCache::sharing(extra, KnownRoom::of(bytes))
+    }
+
+    /// The same of memory that others take from, too.
+    pub fn sharing(extra: Vec<(String, String)>, room: Arc<KnownRoom>) -> Self {
+        LineCache { heads: Known::sharing(room), extra }
     }
 
     /// The heads, to tell them the time and to ask for their size.

@@ -47,7 +47,7 @@ pub use format::{Compression, Format, ReadError, UnknownFormat};
 pub use gather::{About, Fault, Faults, Gather, TimeBounds};
 pub use graphite::read_graphite_line;
 pub use json::{JsonMetric, JsonRules, JsonSource, JsonSpec, LabelPlace, Place};
-pub use known::Known;
+pub use known::{Known, KnownRoom};
 pub use labelled::{Labelled, Nowhere};
 pub use listen::{ListenError, ListenSpec, ListenerStats, Listeners, Taken, TransportStats};
 pub use ndjson::read_ndjson;

@@ -20,7 +20,7 @@ use super::state::{App, Limits, LineCaches, Meters, delta_room, mib, turns};
 use super::{about, influx, ops, otlp, push, remote_write, sql, write};
 use crate::flow::{Sources, StageStats};
 use crate::ingest::otlp::Otlp;
-use crate::ingest::{CollectorStats, Known, ListenerStats, TellOwn};
+use crate::ingest::{CollectorStats, Known, KnownRoom, ListenerStats, TellOwn};
 use crate::model::Timestamp;
 use crate::query::Engine;
 
@@ -52,8 +52,8 @@ pub struct Server {
 impl Server {
     pub async fn bind(address: &str, parts: ServerParts) -> std::io::Result<Server> {
         let listener = TcpListener::bind(address).await?;
-        let (room_mib, known) = (mib(parts.limits.bodies), parts.limits.known);
-        let of_others = Arc::new(Known::within(known));
+        let (room_mib, known) = (mib(parts.limits.bodies), KnownRoom::of(parts.limits.known));
+        let of_others = Arc::new(Known::sharing(known.clone()));
         let app = Arc::new(App {
             sources: parts.sources,
             engine: parts.engine,
@@ -65,9 +65,9 @@ impl Server {
             listeners: parts.listeners,
             meters: Meters::default(),
             requests: Requests::default(),
-            lines: LineCaches::within(known),
+            lines: LineCaches::sharing(known.clone()),
             known: of_others,
-            remote_write: Known::within(known),
+            remote_write: Known::sharing(known),
             room: Arc::new(Semaphore::new(room_mib as usize)),
             room_mib,
             turns: Arc::new(Semaphore::new(turns())),

@@ -13,7 +13,7 @@ use super::requests::Requests;
 use crate::flow::{Sources, StageStats};
 use crate::ingest::line_protocol::LineCache;
 use crate::ingest::otlp::Otlp;
-use crate::ingest::{CollectorStats, Known, ListenerStats};
+use crate::ingest::{CollectorStats, Known, KnownRoom, ListenerStats};
 use crate::model::{Retention, Timestamp};
 use crate::query::{Engine, MemoryShare};
 
@@ -191,7 +191,7 @@ impl App {
     }
 
     pub fn known_bytes(&self) -> u64 {
-        (self.lines.bytes() + self.known.bytes() + self.remote_write.bytes()) as u64
+        self.lines.room.taken() as u64
     }
 }
 
@@ -216,13 +216,13 @@ const DATABASES_MAX: usize = 256;
 
 /// Line caches by database: a database is a label of its series.
 pub(super) struct LineCaches {
-    /// Bytes of memory of each; all go when they take more together.
-    room: usize,
+    /// What they share with what the other formats know.
+    room: Arc<KnownRoom>,
     by_database: Mutex<HashMap<String, Arc<LineCache>>>,
 }
 
 impl LineCaches {
-    pub fn within(room: usize) -> Self {
+    pub fn sharing(room: Arc<KnownRoom>) -> Self {
         LineCaches { room, by_database: Mutex::default() }
     }
 
@@ -231,19 +231,12 @@ impl LineCaches {
         if let Some(cache) = caches.get(database) {
             return cache.clone();
         }
-        let taken: usize = caches.values().map(|cache| cache.heads().bytes()).sum();
-        if caches.len() >= DATABASES_MAX || taken > self.room {
+        if caches.len() >= DATABASES_MAX || self.room.is_full() {
             caches.clear();
         }
         let labels = if database.is_empty() { Vec::new() } else { vec![("db".to_owned(), database.to_owned())] };
-        let cache = Arc::new(LineCache::with_labels(labels, self.room));
+        let cache = Arc::new(LineCache::sharing(labels, self.room.clone()));
         caches.insert(database.to_owned(), cache.clone());
         cache
-    }
-
-    /// Bytes of memory of all.
-    pub fn bytes(&self) -> usize {
-        let caches = self.by_database.lock().unwrap_or_else(PoisonError::into_inner);
-        caches.values().map(|cache| cache.heads().bytes()).sum()
     }
 }
