@@ -318,7 +318,7 @@ impl Plan {
 
     fn metric_cell<'t>(&self, at: usize, records: &'t Records<'_>) -> Result<Cow<'t, str>, String> {
         let text = self.text_cell(at, records)?;
-        if text.is_empty() {
+        if text.trim().is_empty() {
             return Err(format!("column `{}` names no metric", self.columns[at].header));
         }
         let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b':' | b'.'));
@@ -362,7 +362,7 @@ impl Plan {
 
 impl Column {
     fn new(at: usize, header: &str) -> Self {
-        let name = if header.is_empty() { format!("column_{}", at + 1) } else { metric_name(header) };
+        let name = if header.trim().is_empty() { format!("column_{}", at + 1) } else { metric_name(header) };
         Column { header: header.to_owned(), role: Role::Undecided, name, labels: Vec::new() }
     }
 }
@@ -576,6 +576,12 @@ mod tests {
     }
 
     #[test]
+    fn a_cell_of_blanks_names_no_metric() {
+        let (samples, _, faults) = read(b"time,value,name\n1,1,\" \n \"\n2,2,a\n", &CsvMapping::default());
+        assert_eq!((samples.len(), faults.first[0].error.as_str()), (1, "column `name` names no metric"));
+    }
+
+    #[test]
     fn a_quote_that_is_not_closed_costs_one_line() {
         for rows in [3, 50_000] {
             let good = "1,1,a\n".repeat(rows);
@@ -587,16 +593,13 @@ mod tests {
         }
     }
 
+    /// By the square of its length this would take hours.
     #[test]
-    fn many_quotes_that_are_not_closed_take_no_time_by_the_square() {
-        let clock = crate::world::World::real().clock;
-        let start = clock.elapsed();
+    fn very_many_quotes_that_are_not_closed_are_read() {
         let count = 200_000;
         let input = format!("time,value\n1,1\n{}2,2\n", "x\",\"\n".repeat(count));
         let (samples, rows, faults) = read(input.as_bytes(), &CsvMapping::default());
         assert_eq!((samples.len(), rows.unwrap(), faults.count), (2, count as u64 + 2, count as u64));
-        let took = clock.elapsed() - start;
-        assert!(took.as_secs() < 15, "{took:?}");
     }
 
     #[test]

@@ -857,14 +857,13 @@ mod tests {
         assert_eq!(faults.len(), 2);
     }
 
+    /// By the square of its length this would take hours.
     #[test]
-    fn new_fields_take_no_time_by_the_square() {
+    fn very_many_new_fields_are_read() {
         let count = 200_000;
         let line: String = (0..count).map(|at| format!(",f{at}=1")).collect();
         let lines: String = (0..count).map(|at| format!("m f{at}=1 1\n")).collect();
         for text in [format!("m {} 1", &line[1..]), lines] {
-            let clock = crate::world::World::real().clock;
-            let start = clock.elapsed();
             let cache = LineCache::default();
             let mut gather = Gather::new(&Nowhere, all_times());
             let options = LineOptions { precision: Precision::Nanos, now: Timestamp::from_nanos(1) };
@@ -873,8 +872,6 @@ mod tests {
             }
             gather.flush().unwrap();
             assert_eq!((gather.accepted(), gather.faults.count), (2 * count, 0));
-            let took = clock.elapsed() - start;
-            assert!(took.as_secs() < 30, "{took:?}");
         }
     }
 

@@ -182,15 +182,12 @@ mod tests {
         }
     }
 
+    /// By the square of its length this would take hours.
     #[test]
-    fn texts_that_are_never_closed_take_no_time_by_the_square() {
-        let clock = crate::world::World::real().clock;
-        let start = clock.elapsed();
+    fn many_texts_that_are_never_closed_are_cut() {
         for line in ["\"\"\\\n", "m s=\"\"\\\n", "m s=\"\\\n", "m s=\"\",t=\"\n", "m,t=\" s=\"\"\"\n"] {
             let text = line.repeat(200_000) + "m s=\"";
             assert!(!cut(&text).is_empty());
         }
-        let took = clock.elapsed() - start;
-        assert!(took.as_secs() < 20, "{took:?}");
     }
 }
