@@ -97,13 +97,14 @@ class Watch(threading.Thread):
 
     def __init__(self, pid):
         super().__init__(daemon=True)
-        self.pid, self.stopped, self.most = pid, threading.Event(), 0
+        self.pid, self.stopped, self.most, self.most_own = pid, threading.Event(), 0, 0
 
     def run(self):
         while not self.stopped.wait(0.1):
             status = pathlib.Path(f"/proc/{self.pid}/status").read_text()
-            kib = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
-            self.most = max(self.most, kib * 1024)
+            kib = {line.split()[0]: int(line.split()[1]) for line in status.splitlines() if " kB" in line}
+            self.most = max(self.most, kib["VmRSS:"] * 1024)
+            self.most_own = max(self.most_own, kib["RssAnon:"] * 1024)
 
 
 def calibrate(port):
@@ -185,21 +186,22 @@ def run(args, memory, folder):
         acknowledged=len(acknowledged),
         lost=lost,
         peak_mb=watch.most / 1e6,
+        own_mb=watch.most_own / 1e6,
         slowest_s=slowest,
         recovered_s=recovered,
     )
 
 
 def table(rows):
-    head = "| memory | taken alone, samples/s | asked for | requests sent | 204 | 429 | 503 | other | lost of the acknowledged | peak MB | slowest answer s | as before after s |"
-    lines = [head, "|---" * 12 + "|"]
+    head = "| memory | taken alone, samples/s | asked for | requests sent | 204 | 429 | 503 | other | lost of the acknowledged | peak MB resident | without the program's code | slowest answer s | as before after s |"
+    lines = [head, "|---" * 13 + "|"]
     for row in rows:
         told = row["told"]
         other = sum(number for status, number in told.items() if status not in (204, 429, 503))
         lines.append(
             f"| {row['memory']} | {row['capacity'] / 1e6:.2f} M | {row['asked'] / 1e6:.2f} M | {row['sent']} "
             f"| {told.get(204, 0)} | {told.get(429, 0)} | {told.get(503, 0)} | {other} | {row['lost']} "
-            f"| {row['peak_mb']:.0f} | {row['slowest_s']:.2f} | {row['recovered_s']:.2f} |"
+            f"| {row['peak_mb']:.0f} | {row['own_mb']:.0f} | {row['slowest_s']:.2f} | {row['recovered_s']:.2f} |"
         )
     return "\n".join(lines)
 
