@@ -22,7 +22,7 @@ use super::instant::InstantFunction;
 use super::sketch_quantile::sketch_quantile;
 use super::system::{MemoryShare, SystemTable, SystemTables, TellMemory};
 use super::tables::{CATALOG, SCHEMA, Tables, session};
-use crate::store::{Backup, HEAD_FULL, ROWS_FULL, Snapshot, Store, StoreError, StoreStats, Verified, told_with_causes};
+use crate::store::{Backup, HEAD_FULL, Snapshot, Store, StoreError, StoreStats, Verified, told_with_causes};
 
 /// Bytes that an answer takes as text, for each of its columns in memory.
 const TEXT_FACTOR: usize = 4;
@@ -243,12 +243,7 @@ fn store_shares(store: &Store) -> Vec<MemoryShare> {
     let flushed = "flushed at a third of it; at it senders wait, then are told to come later";
     vec![
         share("samples", stats.head_bytes, Some(head * HEAD_FULL as u64), flushed),
-        share(
-            "rows of pipelines",
-            stats.rows_bytes,
-            Some(head * ROWS_FULL as u64),
-            "flushed at half of it; at it senders wait",
-        ),
+        share("rows of pipelines", stats.rows_bytes, Some(head), "flushed at half of it; at it senders wait"),
         share("series and labels", stats.series_bytes, Some(spec.series_bytes as u64), "no new series are taken"),
         share("indexes of segments", stats.index_bytes, None, "merges make them fewer"),
     ]

@@ -23,8 +23,8 @@ use crate::world::{DiskLock, World};
 
 /// Heads of this many times their usual size are not added to.
 pub const HEAD_FULL: usize = 3;
-/// The same of rows of derived tables, which are flushed at the size of a head, too.
-pub const ROWS_FULL: usize = 2;
+/// Rows of derived tables that take as much as a head are not added to; they are flushed at this part of it.
+const ROWS_FLUSH: usize = 2;
 /// A head is not flushed for its size before it takes so many times what its empty columns do.
 const COLUMNS_WORTH: usize = 2;
 
@@ -222,7 +222,7 @@ impl Store {
         if self.head_bytes() > self.head_full().saturating_mul(HEAD_FULL) {
             return Err(Behind { what: "the flush to segments".into(), retry_after: Duration::from_secs(1) });
         }
-        if self.rows_bytes.load(Ordering::Relaxed) > self.spec.head_bytes.saturating_mul(ROWS_FULL) {
+        if self.rows_bytes.load(Ordering::Relaxed) > self.spec.head_bytes {
             return Err(Behind { what: "the flush of rows".into(), retry_after: Duration::from_secs(1) });
         }
         self.tap.get().map_or(Ok(()), |tap| tap.ready())
@@ -280,7 +280,7 @@ impl Store {
     /// Whether what is in memory is to be flushed: its samples, or the rows that the pipelines made of them.
     pub(super) fn is_full(&self) -> bool {
         let rows = self.rows_bytes.load(Ordering::Relaxed);
-        self.head_bytes() > self.head_full() || rows > self.spec.head_bytes
+        self.head_bytes() > self.head_full() || rows > self.spec.head_bytes / ROWS_FLUSH
     }
 
     /// Bytes of samples at which they are flushed. Of very many series a head takes more before it holds any samples to

@@ -42,7 +42,7 @@ mod damage_tests;
 #[cfg(test)]
 mod retention_tests;
 
-pub use self::core::{HEAD_FULL, ROWS_FULL, Store, StoreStats, TableStats};
+pub use self::core::{HEAD_FULL, Store, StoreStats, TableStats};
 pub use backup::Backup;
 pub use error::{StoreError, told_with_causes};
 pub use foreign::{ParquetInput, ParquetOutput};
