@@ -26,15 +26,10 @@ impl Packed {
     /// Reads a body of at most as many bytes as may be, taking room as they come.
     pub async fn read(app: &App, body: Body) -> Result<Packed, ApiError> {
         let limit = app.limits.body;
-        let length = body.size_hint().lower();
-        if length > limit as u64 {
-            // Who sends too slowly sees a broken pipe.
-            let _ = tokio::time::timeout(READ_MAX, discard(body)).await;
-            return Err(too_large(limit));
-        }
+        let (body, length) = within(body, limit).await?;
         let mut room = Room::default();
         room.grow_to(1, app).await?;
-        let mut bytes = Vec::with_capacity(length as usize);
+        let mut bytes = Vec::with_capacity(length);
         tokio::time::timeout(READ_MAX, fill(app, body, &mut bytes, &mut room)).await.map_err(|_| too_slow())??;
         Ok(Packed { bytes: bytes.into(), room })
     }
@@ -90,6 +85,7 @@ async fn fill(app: &App, body: Body, bytes: &mut Vec<u8>, room: &mut Room) -> Re
 
 /// A short body that is a question, not samples.
 pub(super) async fn whole(body: Body, limit: usize) -> Result<Bytes, ApiError> {
+    let (body, _) = within(body, limit).await?;
     let read = tokio::time::timeout(READ_MAX, to_bytes(body, limit));
     let read = read.await.map_err(|_| too_slow())?;
     read.map_err(|error| {
@@ -101,6 +97,18 @@ pub(super) async fn whole(body: Body, limit: usize) -> Result<Bytes, ApiError> {
             ApiError::new(StatusCode::BAD_REQUEST, format!("the body breaks off: {error}"))
         }
     })
+}
+
+/// A body, and the bytes it has at least; one that says itself that it is too large is read away.
+async fn within(body: Body, limit: usize) -> Result<(Body, usize), ApiError> {
+    match usize::try_from(body.size_hint().lower()) {
+        Ok(length) if length <= limit => Ok((body, length)),
+        _ => {
+            // Who sends too slowly sees a broken pipe.
+            let _ = tokio::time::timeout(READ_MAX, discard(body)).await;
+            Err(too_large(limit))
+        }
+    }
 }
 
 /// Reads a body away: many clients look for an answer only when all is sent, and see a broken pipe otherwise.
