@@ -6,6 +6,7 @@ mod engine;
 mod forecast;
 mod growth;
 mod instant;
+mod moment;
 mod render;
 mod samples;
 mod selection;

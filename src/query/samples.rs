@@ -19,7 +19,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::scalar::ScalarValue;
 
 use super::dimension::{Dimension, TextColumn, text_type};
-use super::instant::Moment;
+use super::moment::Moment;
 use super::stream::{BlockingPartition, plan};
 use crate::model::{Sample, SeriesId, Span, Timestamp};
 use crate::store::Snapshot;

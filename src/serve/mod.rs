@@ -2,6 +2,7 @@
 
 mod about;
 mod body;
+mod count;
 mod error;
 mod grpc;
 mod influx;

@@ -2,14 +2,8 @@
 //! together over the last minute.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-use axum::extract::{MatchedPath, Request, State};
-use axum::http::{Method, StatusCode};
-use axum::middleware::Next;
-use axum::response::Response;
-
-use super::state::App;
 use crate::ingest::OwnMetric;
 use crate::model::Timestamp;
 
@@ -50,7 +44,7 @@ impl Default for Requests {
 }
 
 impl Requests {
-    fn note(&self, path: &str, method: &str, failed: bool, from: Timestamp, to: Timestamp) {
+    pub fn note(&self, path: &str, method: &str, failed: bool, from: Timestamp, to: Timestamp) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let tally = counts.by_path.entry((path.to_owned(), method.to_owned())).or_default();
         tally.count += 1;
@@ -101,29 +95,6 @@ impl Requests {
             ),
         ]
     }
-}
-
-/// Methods that are counted by name.
-const METHODS: [Method; 4] = [Method::GET, Method::HEAD, Method::POST, Method::PUT];
-
-/// Counts a request on its way.
-pub(super) async fn count(
-    State(app): State<Arc<App>>,
-    route: Option<MatchedPath>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let method = METHODS.into_iter().find(|method| method == request.method());
-    let from = (app.now)();
-    let response = next.run(request).await;
-    let status = response.status();
-    let is_there = ![StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED].contains(&status);
-    let (path, method) = match (&route, &method) {
-        (Some(route), Some(method)) if is_there => (route.as_str(), method.as_str()),
-        _ => ("other", ""),
-    };
-    app.requests.note(path, method, status.is_server_error(), from, (app.now)());
-    response
 }
 
 #[cfg(test)]

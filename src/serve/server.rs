@@ -15,9 +15,9 @@ use tokio::sync::Semaphore;
 use super::error::ApiError;
 use super::grpc::Grpc;
 use super::own::own_metrics;
-use super::requests::{self, Requests};
+use super::requests::Requests;
 use super::state::{App, Limits, LineCaches, Meters, delta_room, mib, turns};
-use super::{about, influx, ops, otlp, push, remote_write, sql, write};
+use super::{about, count, influx, ops, otlp, push, remote_write, sql, write};
 use crate::flow::{Sources, StageStats};
 use crate::ingest::otlp::Otlp;
 use crate::ingest::{CollectorStats, Known, KnownRoom, ListenerStats, TellOwn};
@@ -108,7 +108,7 @@ impl Server {
             .method_not_allowed_fallback(wrong_method)
             // Handlers bound bodies themselves, after decompression.
             .layer(DefaultBodyLimit::disable())
-            .layer(from_fn_with_state(app.clone(), requests::count))
+            .layer(from_fn_with_state(app.clone(), count::count))
             .with_state(app);
         Ok(Server { listener, router, grpc, own })
     }
