@@ -182,7 +182,7 @@ def differences(fleet, sent, answers, rounds):
 def measure(binary, run, args, folder):
     settings = folder / "settings.toml"
     off = "false" if args.pipelines else "true"
-    store = f"[store]\n{RUNS[run]}" + f"[collect]\nsystem = false\n[pipelines]\noff = {off}\n"
+    store = f"[store]\n{RUNS[run]}" + f"[collect]\nsystem = false\nown = false\n[pipelines]\noff = {off}\n"
     settings.write_text(store + "[ingest]\nseries_per_source = 100000000\nseries_max = 100000000\n")
     data = folder / "data"
 

@@ -80,7 +80,7 @@ async fn write_lines(
     };
     let cache = app.lines.of(query.db.as_deref().unwrap_or(""));
     let intake = app.sources.source(&source(&headers, client));
-    let is_whole = query.accept_partial.as_deref() == Some("false");
+    let is_whole = query.accept_partial.as_deref().is_some_and(|said| said.eq_ignore_ascii_case("false"));
     off_thread(&app, headers, content, move |app, text| {
         let now = (app.now)();
         let gather = |intake| Gather::new(intake, bounds(app)).keeping(app.limits.retention.clone(), now);

@@ -351,7 +351,7 @@ fn curl_writes_as_to_influxdb_3() {
         [json!({"n": 8, "sum": 16.0, "db": "d", "first": T0 * 1_000_000_000, "last": T0 * 1_000_000_000})]
     );
     let body = format!("part v=1 {T0}\npart v=x {T0}\n");
-    let (status, told) = curl(&server, "/api/v3/write_lp?db=d&accept_partial=false", &[], body.as_bytes());
+    let (status, told) = curl(&server, "/api/v3/write_lp?db=d&accept_partial=False", &[], body.as_bytes());
     assert!(status == "400" && told.contains("\"line\":2") && told.contains("0 samples stored"), "{status} {told}");
     assert_eq!(server.sql("SELECT * FROM system.series WHERE metric = 'part_v'"), [json!(null); 0]);
     let (status, _) = curl(&server, "/api/v3/write_lp?db=d&accept_partial=true", &[], body.as_bytes());
