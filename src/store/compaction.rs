@@ -24,8 +24,7 @@ const SMALL: u64 = 256 << 10;
 /// Rows of a segment at most: its index counts them in 32 bits.
 const ROWS_MAX: u64 = u32::MAX as u64;
 
-/// Bytes of a merge of derived rows or of series at most: it holds them all in memory, where they are some five times as
-/// many.
+/// Bytes of a merge of derived rows or of series at most: its files are held in memory, packed as they are.
 const ROWS_BYTES_MAX: u64 = 16 << 20;
 
 /// How eagerly to merge.

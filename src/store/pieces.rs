@@ -13,6 +13,8 @@ pub(super) struct Pieces<'c> {
     span: Span,
     parts: Vec<Part<'c>>,
     scales: Vec<Option<u8>>,
+    /// The segment that did not read.
+    at_fault: Option<u64>,
 }
 
 /// A place that has points of the series.
@@ -32,7 +34,7 @@ struct Rest<'c> {
 impl<'c> Pieces<'c> {
     /// Of what lies within `span`. Parts are added in the order of their flushes.
     pub fn new(span: Span) -> Self {
-        Pieces { span, parts: Vec::new(), scales: Vec::new() }
+        Pieces { span, parts: Vec::new(), scales: Vec::new(), at_fault: None }
     }
 
     pub fn add_rows(&mut self, cursor: &'c mut Cursor, entry: IndexEntry) {
@@ -61,13 +63,21 @@ impl<'c> Pieces<'c> {
     /// A segment that does not read.
     pub fn next(&mut self) -> Result<Option<Points>, StoreError> {
         for part in &mut self.parts {
-            part.fill(self.span)?;
+            if let Err(error) = part.fill(self.span) {
+                self.at_fault = part.rest.as_ref().map(|rest| rest.cursor.segment().record.number);
+                return Err(error);
+            }
         }
         // Up to there every part has all that it has.
         let known = self.parts.iter().filter(|part| part.rest.is_some()).filter_map(|part| part.held.last()).min();
         let until = known.unwrap_or(Timestamp::MAX);
         let merged = merge(self.parts.iter_mut().map(|part| part.held.take_until(until)).collect());
         Ok((!merged.is_empty()).then_some(merged))
+    }
+
+    /// The number of the segment that did not read, after an error.
+    pub fn at_fault(&self) -> Option<u64> {
+        self.at_fault
     }
 }
 

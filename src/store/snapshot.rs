@@ -195,7 +195,10 @@ impl Scan {
             match pieces.next() {
                 Ok(Some(points)) => take(&points.into_samples()),
                 Ok(None) => return Some(Ok(series)),
-                Err(error) => return Some(Err(error)),
+                Err(error) => {
+                    pieces.at_fault().into_iter().for_each(|number| self.snapshot.suspects.name(number, &error));
+                    return Some(Err(error));
+                }
             }
         }
     }
