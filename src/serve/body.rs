@@ -72,8 +72,7 @@ async fn fill(app: &App, body: Body, bytes: &mut Vec<u8>, room: &mut Room) -> Re
     let limit = app.limits.body;
     let mut frames = body.into_data_stream();
     while let Some(frame) = frames.next().await {
-        let frame =
-            frame.map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, format!("the body breaks off: {error}")))?;
+        let frame = frame.map_err(breaks_off)?;
         if bytes.len() + frame.len() > limit {
             return Err(too_large(limit));
         }
@@ -81,6 +80,10 @@ async fn fill(app: &App, body: Body, bytes: &mut Vec<u8>, room: &mut Room) -> Re
         bytes.extend_from_slice(&frame);
     }
     Ok(())
+}
+
+fn breaks_off(error: axum::Error) -> ApiError {
+    ApiError::new(StatusCode::BAD_REQUEST, format!("the body breaks off: {error}"))
 }
 
 /// A short body that is a question, not samples.
@@ -91,11 +94,7 @@ pub(super) async fn whole(body: Body, limit: usize) -> Result<Bytes, ApiError> {
     read.map_err(|error| {
         use std::error::Error;
         let too_long = error.source().is_some_and(|source| source.to_string().contains("length limit exceeded"));
-        if too_long {
-            too_large(limit)
-        } else {
-            ApiError::new(StatusCode::BAD_REQUEST, format!("the body breaks off: {error}"))
-        }
+        if too_long { too_large(limit) } else { breaks_off(error) }
     })
 }
 

@@ -11,14 +11,12 @@ use serde_json::json;
 
 use super::body;
 use super::error::ApiError;
+use super::sql::STATEMENT_MAX;
 use super::state::App;
 use super::text::form;
 
 /// As clients look for it: what is written as to 1.8 is taken.
 const VERSION: &str = concat!("1.8-plimsoll-", env!("CARGO_PKG_VERSION"));
-
-/// Bytes of a statement.
-const STATEMENT_MAX: usize = 1 << 20;
 
 /// `GET` and `HEAD /ping`.
 pub(super) async fn ping() -> Response {

@@ -19,7 +19,8 @@ pub(super) struct SqlQuery {
     format: Option<String>,
 }
 
-const STATEMENT_MAX: usize = 1 << 20;
+/// Bytes of a statement.
+pub(super) const STATEMENT_MAX: usize = 1 << 20;
 
 pub(super) async fn sql(
     State(app): State<Arc<App>>,
