@@ -12,6 +12,7 @@ mod import;
 mod input;
 mod listen;
 mod node;
+mod pipelines;
 mod print;
 mod remote;
 mod repl;

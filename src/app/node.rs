@@ -4,13 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use arrow::array::{ArrayRef, BooleanArray, Float64Array, RecordBatch, StringArray, UInt64Array};
+use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
 
 use super::collect::collector_rows;
 use super::global::{Global, WrongUsage};
 use super::listen::listener_rows;
+use super::pipelines::{drop_rows, stage_rows};
 use crate::config::{Settings, read_pipelines};
-use crate::flow::{SourceStats, Sources, StageStats};
+use crate::flow::{SourceStats, Sources};
 use crate::ingest::{Collectors, Listeners};
 use crate::query::{Engine, MemoryShare, SystemTable};
 use crate::stages::{Doors, PipelineSpec, Pipelines};
@@ -88,6 +89,8 @@ impl Node {
         let pipelines = Pipelines::attach(&store, pipelines)?;
         let told = pipelines.clone();
         let stages = SystemTable { name: "pipelines", rows: Arc::new(move || stage_rows(&told.stats())) };
+        let told = pipelines.clone();
+        let drops = SystemTable { name: "drops", rows: Arc::new(move || drop_rows(&told.stats())) };
         let doors = Arc::new(Doors::new(store.clone(), settings.budget_spec()));
         let told = doors.clone();
         let sources = SystemTable { name: "sources", rows: Arc::new(move || source_rows(&told.stats())) };
@@ -97,7 +100,7 @@ impl Node {
         let listeners = Listeners::new();
         let told = listeners.teller();
         let listened = SystemTable { name: "listeners", rows: Arc::new(move || listener_rows(&told())) };
-        let system = vec![stages, sources, asked, listened];
+        let system = vec![stages, drops, sources, asked, listened];
         let engine = Arc::new(Engine::new(store.clone(), system, settings.query_bytes())?);
         let all = settings.memory.as_u64();
         engine.tell_memory_of(Arc::new(move || vec![of_process(all)]));
@@ -107,6 +110,7 @@ impl Node {
     /// Writes all that is in memory to segments and stops the threads.
     pub fn close(mut self) -> anyhow::Result<()> {
         self.keeper = None;
+        self.pipelines.end();
         self.store.flush()?;
         self.pipelines.stop();
         Ok(())
@@ -128,26 +132,6 @@ fn of_process(memory: u64) -> MemoryShare {
         limit: Some(memory),
         at_limit: "each share has its own remedy",
     }
-}
-
-fn stage_rows(stages: &[StageStats]) -> RecordBatch {
-    let text =
-        |of: fn(&StageStats) -> &str| -> ArrayRef { Arc::new(StringArray::from_iter_values(stages.iter().map(of))) };
-    let number =
-        |of: fn(&StageStats) -> u64| -> ArrayRef { Arc::new(UInt64Array::from_iter_values(stages.iter().map(of))) };
-    let busy: ArrayRef = Arc::new(Float64Array::from_iter_values(stages.iter().map(|stage| stage.busy_seconds)));
-    let failed: ArrayRef = Arc::new(stages.iter().map(|stage| Some(stage.failed)).collect::<BooleanArray>());
-    RecordBatch::try_from_iter([
-        ("pipeline", text(|stage| &stage.pipeline)),
-        ("stage", text(|stage| &stage.stage)),
-        ("shard", number(|stage| stage.shard as u64)),
-        ("samples", number(|stage| stage.samples)),
-        ("batches", number(|stage| stage.batches)),
-        ("busy_seconds", busy),
-        ("queued", number(|stage| stage.queued)),
-        ("failed", failed),
-    ])
-    .expect("columns of one length")
 }
 
 fn source_rows(sources: &[SourceStats]) -> RecordBatch {

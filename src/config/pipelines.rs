@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::faults::{ConfigFault, ConfigFaults, line_around, line_of, parse};
 use super::settings::PipelineSettings;
-use crate::stages::PipelineSpec;
+use crate::stages::{List, PipelineSpec};
 
 /// The pipeline that runs where the settings name none.
 pub const DEFAULT_PIPELINE: &str = include_str!("../../pipelines/default.toml");
@@ -14,21 +14,24 @@ pub const DEFAULT_PIPELINE: &str = include_str!("../../pipelines/default.toml");
 /// # Errors
 /// Every fault at once, with its line.
 pub fn read_pipeline(file: &str, text: &str) -> Result<PipelineSpec, ConfigFaults> {
-    // A stage that does not read is left out whole, and so are faults that only its absence makes.
+    // What does not read of a list is left out whole, and so are faults that only its absence makes.
     let (spec, mut faults) = parse::<PipelineSpec>(file, text, |text, at| {
-        let stages = stages(text);
-        let stage = stages.iter().find(|stage| stage.contains(&at));
-        stage.map_or_else(|| line_around(text, at), Clone::clone)
+        let found = parts(text).into_iter().find(|part| part.lines.contains(&at));
+        found.map_or_else(|| line_around(text, at), |part| part.lines)
     });
     let Some(spec) = spec else { return Err(ConfigFaults(faults)) };
     let unread: Vec<usize> = faults.iter().map(|fault| fault.line).collect();
-    let is_read = |stage: &Range<usize>| {
-        let lines = line_at(text, stage.start)..=line_at(text, stage.end);
+    let is_read = |part: &Part| {
+        let lines = line_at(text, part.lines.start)..=line_at(text, part.lines.end);
         !unread.iter().any(|line| lines.contains(line))
     };
-    let starts: Vec<usize> = stages(text).into_iter().filter(is_read).map(|stage| stage.start).collect();
+    let read: Vec<Part> = parts(text).into_iter().filter(is_read).collect();
+    let start_of = |(list, at): (List, usize)| {
+        let of_list = read.iter().filter(|part| part.list == list.name());
+        of_list.map(|part| part.lines.start).nth(at)
+    };
     for fault in spec.faults().into_iter().filter(|fault| unread.is_empty() || !fault.of_absence) {
-        let from = fault.stage.and_then(|stage| starts.get(stage).copied()).unwrap_or(0);
+        let from = fault.of.and_then(start_of).unwrap_or(0);
         faults.push(ConfigFault { file: file.to_owned(), line: line_of(text, from, &fault.at), error: fault.error });
     }
     faults.sort_by_key(|fault| fault.line);
@@ -39,11 +42,24 @@ fn line_at(text: &str, at: usize) -> usize {
     text[..at].matches('\n').count() + 1
 }
 
-/// Where each `[[stages]]` begins and ends.
-fn stages(text: &str) -> Vec<Range<usize>> {
-    let starts: Vec<usize> = text.match_indices("[[stages]]").map(|(at, _)| at).collect();
-    let ends = starts.iter().skip(1).copied().chain([text.len()]);
-    starts.iter().copied().zip(ends).map(|(start, end)| start..text[..end].trim_end().len().max(start)).collect()
+/// One of a list, as `[[stages]]` opens it.
+struct Part<'t> {
+    list: &'t str,
+    lines: Range<usize>,
+}
+
+/// What lies between one opening of a list and the next.
+fn parts(text: &str) -> Vec<Part<'_>> {
+    let mut starts: Vec<(usize, &str)> = Vec::new();
+    let mut at = 0;
+    for line in text.split_inclusive('\n') {
+        let opened = line.trim_start().strip_prefix("[[").and_then(|rest| rest.split_once("]]"));
+        starts.extend(opened.map(|(list, _)| (at, list.trim())));
+        at += line.len();
+    }
+    let ends: Vec<usize> = starts.iter().skip(1).map(|(at, _)| *at).chain([text.len()]).collect();
+    let lines = |start: usize, end: usize| start..text[..end].trim_end().len().max(start);
+    starts.into_iter().zip(ends).map(|((start, list), end)| Part { list, lines: lines(start, end) }).collect()
 }
 
 /// All pipelines that the settings ask for; `read` gives a file's text.
@@ -93,12 +109,12 @@ mod tests {
         let cases = [
             ("name = \"p\"\nstages = []\n", "p.toml:2: there is no stage"),
             (
-                "name = \"p\"\n[[stages]]\nname = \"a\"\nfrom = \"gone\"\napply.window = { every = \"1h\" }\n",
-                "p.toml:4: stage `a` follows `gone`, which is no stage before it: leave `from` out",
+                "name = \"p\"\n[[stages]]\nname = \"a\"\ninputs = [\"gone\"]\napply.window = { every = \"1h\" }\n",
+                "p.toml:4: stage `a` takes `gone`, which is no source or stage before it: write one of live",
             ),
             (
                 "name = \"p\"\n[[stages]]\nname = \"a\"\napply.window = { evry = \"1h\" }\n",
-                "p.toml:4: unknown field `evry`, expected `every`",
+                "p.toml:4: unknown field `evry`, expected one of `every`, `tiers`",
             ),
             (
                 "name = \"p\"\n[[stages]]\nname = \"a\"\napply.windw = { every = \"1h\" }\n",
@@ -110,7 +126,7 @@ mod tests {
             ),
         ];
         let two = "name = \"p\"\n[[stages]]\nname = \"a\"\napply.window = { evry = \"1h\" }\n\
-                   [[stages]]\nname = \"b\"\nfrom = \"a\"\napply.anomaly = { threshold = -1.0 }\n";
+                   [[stages]]\nname = \"b\"\ninputs = [\"a\"]\napply.anomaly = { threshold = -1.0 }\n";
         let told: Vec<String> = read_pipeline("p.toml", two).unwrap_err().0.iter().map(ToString::to_string).collect();
         assert_eq!(told.len(), 2, "{told:?}");
         assert!(told[0].starts_with("p.toml:4: unknown field"), "{told:?}");

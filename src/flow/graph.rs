@@ -1,142 +1,188 @@
-//! A running pipeline: every stage on a thread for each shard of the series, joined by links.
+//! A running pipeline: a source, and every stage on a thread for each shard of the series, joined by links.
 //!
 //! ```text
-//!             ┌ shard 0 ─ link ─ stage ┬ link ─ stage ┐
-//! batch ──────┤                        └ link ─ stage ├─ rows → sink
-//!             └ shard 1 ─ … the same …                ┘
+//!                     ┌ shard 0: stage ─ stage ┐
+//! batch ─ source ─────┤                        ├─ stage over all series ─ …
+//!                     └ shard 1: stage ─ stage ┘
 //! ```
 //!
-//! A stage without `from` gets every batch; one with it gets what that stage hands on. Every link is bounded: who sends
-//! to a full one waits, so a stage that falls behind slows the sender before memory grows.
+//! Every link carries one step for each step of the source, be it empty, and who has several inputs takes one step of
+//! each in turn: so what a stage is told does not depend on which thread was quicker (a process network after Kahn 1974),
+//! and a checkpoint needs no alignment. Every link is bounded: who sends to a full one waits, so a stage that falls behind
+//! slows the source, and that the sender, before memory grows.
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use serde::Serialize;
 
-use super::{Event, Out, Sink, Stage, StageMaker};
-use crate::model::{Batch, Timestamp};
+use super::event::{Cut, Step};
+use super::feeder::{Feeder, SourceSpec, Spring, Told};
+use super::link::Outlet;
+use super::meter::{Meter, Poison, StageStats};
+use super::order::{Order, OrderSpec};
+use super::stage::{Shard, Sink, StageMaker};
+use super::work::{State, Work};
+use crate::model::Batch;
 use crate::world::World;
 
-/// Batches that a link holds.
-pub const QUEUE_BATCHES: usize = 8;
-/// How often a waiting checkpoint looks whether a stage has failed meanwhile.
+/// Batches that wait before the source.
+pub const QUEUE_BATCHES: usize = 16;
+/// Steps that a link holds.
+const LINK_STEPS: usize = 2;
+/// How often a waiting checkpoint looks whether the pipeline has failed meanwhile.
 const CHECKPOINT_LOOK: Duration = Duration::from_millis(50);
 
-/// A stage and what feeds it.
+/// A source or a stage, and what feeds it.
 pub struct Node {
     pub name: String,
-    /// Place of the stage it follows, before its own; the source where there is none.
-    pub from: Option<usize>,
-    pub make: StageMaker,
+    /// What it applies.
+    pub kind: &'static str,
+    /// Places of those whose output it takes, all before its own.
+    pub inputs: Vec<usize>,
+    /// Whether the store takes its rows.
+    pub stores: bool,
+    pub does: Does,
+}
+
+/// What a node does.
+pub enum Does {
+    Source(SourceSpec),
+    Stage {
+        make: StageMaker,
+        /// Whether one thread must see all series.
+        crosses_series: bool,
+        /// Whether it hands on other series than it is given.
+        renames: bool,
+        /// Says what it was made from: its state is taken up by none other.
+        fingerprint: u64,
+    },
 }
 
 /// What a graph is made of.
 pub struct GraphSpec {
     pub name: String,
     pub shards: usize,
+    /// Sources first.
     pub nodes: Vec<Node>,
-    /// How far the watermark stays behind the latest time seen.
-    pub lateness: Duration,
-}
-
-/// What a stage did so far.
-#[derive(Debug, Clone, Serialize)]
-pub struct StageStats {
-    pub pipeline: String,
-    pub stage: String,
-    pub shard: usize,
-    pub samples: u64,
-    pub batches: u64,
-    pub busy_seconds: f64,
-    /// Batches that wait before it.
-    pub queued: u64,
-    pub failed: bool,
-}
-
-#[derive(Default)]
-struct Meter {
-    samples: AtomicU64,
-    batches: AtomicU64,
-    busy_nanos: AtomicU64,
-    failed: std::sync::atomic::AtomicBool,
+    pub order: OrderSpec,
 }
 
 struct Post {
-    name: String,
+    node: usize,
     shard: usize,
     meter: Arc<Meter>,
-    queue: Receiver<Event>,
+    queues: Vec<Receiver<Step>>,
 }
 
-type State = (String, u64, Vec<u8>);
+/// What is told of a node.
+struct NodeStats {
+    name: String,
+    kind: &'static str,
+    inputs: Vec<String>,
+}
 
 /// A running pipeline. Dropping it stops and joins its threads.
 pub struct Graph {
     name: String,
-    /// Links of the stages that follow the source, by shard.
-    entries: Vec<Vec<Sender<Event>>>,
+    queue: Sender<Told>,
+    nodes: Vec<NodeStats>,
     posts: Vec<Post>,
     states: Mutex<Receiver<State>>,
+    /// Threads that give a state.
+    stateful: usize,
     threads: Vec<JoinHandle<()>>,
-    lateness: i64,
-    latest: AtomicI64,
+    poison: Poison,
+    world: World,
 }
 
 impl Graph {
     /// Starts the threads. `states` are those of the last checkpoint, by stage and shard ([`Graph::state_at`]).
     pub fn start(
-        spec: &GraphSpec,
+        spec: GraphSpec,
         world: &World,
         sink: &Arc<dyn Sink>,
         states: &BTreeMap<String, Vec<u8>>,
     ) -> io::Result<Graph> {
-        let (state_sender, state_receiver) = bounded(1024);
+        let (queue, queued) = bounded(QUEUE_BATCHES);
+        let wiring = Wiring::of(&spec);
+        let (state_sender, state_receiver) = bounded(wiring.threads() + 1);
         let mut graph = Graph {
             name: spec.name.clone(),
-            entries: Vec::new(),
+            queue,
+            nodes: told_nodes(&spec),
             posts: Vec::new(),
             states: Mutex::new(state_receiver),
+            stateful: 1,
             threads: Vec::new(),
-            lateness: i64::try_from(spec.lateness.as_nanos()).unwrap_or(i64::MAX),
-            latest: AtomicI64::new(i64::MIN),
+            poison: Poison::default(),
+            world: world.clone(),
         };
-        for shard in 0..spec.shards {
-            let (senders, queues): (Vec<_>, Vec<_>) = spec.nodes.iter().map(|_| bounded(QUEUE_BATCHES)).unzip();
-            let fed_by = |from: Option<usize>| -> Vec<Sender<Event>> {
-                let follows = spec.nodes.iter().zip(&senders).filter(|(node, _)| node.from == from);
-                follows.map(|(_, sender)| sender.clone()).collect()
-            };
-            graph.entries.push(fed_by(None));
-            for (at, (node, queue)) in spec.nodes.iter().zip(queues).enumerate() {
-                let key = format!("{}/{}/{shard}", spec.name, node.name);
-                let mut stage = (node.make)(shard);
-                if let Some(state) = states.get(&key)
-                    && !stage.restore(state)
-                {
-                    tracing::warn!(stage = key, "the state of the last run does not fit: it starts afresh");
+        let key = format!("{}//order", spec.name);
+        let mut order = Order::new(spec.order);
+        let is_resumed = states.get(&key).is_some_and(|state| order.restore(state));
+        let mut feeder = Feeder {
+            key,
+            world: world.clone(),
+            queue: queued,
+            order,
+            springs: Vec::new(),
+            states: state_sender.clone(),
+            poison: graph.poison.clone(),
+            is_resumed,
+        };
+        for (at, node) in spec.nodes.into_iter().enumerate() {
+            match node.does {
+                Does::Source(source) => {
+                    let meter = Arc::new(Meter::default());
+                    graph.posts.push(Post { node: at, shard: 0, meter: meter.clone(), queues: Vec::new() });
+                    let outlets = wiring.outlets(at, 0);
+                    feeder.springs.push(Spring { spec: source, outlets, meter, known: Vec::new() });
                 }
-                let meter = Arc::new(Meter::default());
-                graph.posts.push(Post { name: node.name.clone(), shard, meter: meter.clone(), queue: queue.clone() });
-                let work = Work {
-                    key,
-                    world: world.clone(),
-                    stage,
-                    queue,
-                    next: fed_by(Some(at)),
-                    sink: sink.clone(),
-                    states: state_sender.clone(),
-                    meter,
-                };
-                let thread = std::thread::Builder::new().name(format!("stage-{}-{shard}", node.name));
-                graph.threads.push(thread.spawn(move || work.run())?);
+                Does::Stage { make, fingerprint, .. } => {
+                    let sink = node.stores.then(|| sink.clone());
+                    for number in 0..wiring.widths[at] {
+                        let shard = Shard { number, of: wiring.widths[at] };
+                        let mut stage = make(shard);
+                        let whose = format!("{}/{}/", spec.name, node.name);
+                        for (key, state) in states.iter().filter(|(key, _)| key.starts_with(&whose)) {
+                            let fits = state.split_first_chunk().is_some_and(|(print, state)| {
+                                u64::from_le_bytes(*print) == fingerprint && stage.restore(state, shard)
+                            });
+                            if !fits {
+                                tracing::warn!(stage = key, "the state of the last run does not fit: it starts afresh");
+                                stage = make(shard);
+                                break;
+                            }
+                        }
+                        let meter = Arc::new(Meter::default());
+                        let inputs = wiring.inputs(at, number);
+                        graph.posts.push(Post { node: at, shard: number, meter: meter.clone(), queues: inputs.clone() });
+                        let work = Work {
+                            key: format!("{whose}{number}"),
+                            fingerprint,
+                            world: world.clone(),
+                            stage,
+                            inputs,
+                            outlets: wiring.outlets(at, number),
+                            store: sink.clone(),
+                            states: state_sender.clone(),
+                            meter,
+                            poison: graph.poison.clone(),
+                        };
+                        graph.stateful += 1;
+                        let thread = std::thread::Builder::new().name(format!("stage-{}-{number}", node.name));
+                        graph.threads.push(thread.spawn(move || work.run())?);
+                    }
+                }
             }
         }
+        let thread = std::thread::Builder::new().name(format!("source-{}", spec.name));
+        graph.threads.push(thread.spawn(move || feeder.run())?);
         Ok(graph)
     }
 
@@ -144,153 +190,162 @@ impl Graph {
         &self.name
     }
 
-    /// The fullest first link's share, 0 to 1.
+    /// How full the queue before the source is, 0 to 1. One that failed takes what comes and does nothing with it.
     pub fn fullness(&self) -> f64 {
-        let share = |entry: &Sender<Event>| entry.len() as f64 / QUEUE_BATCHES as f64;
-        self.entries.iter().flatten().map(share).fold(0.0, f64::max)
+        self.queue.len() as f64 / QUEUE_BATCHES as f64
     }
 
-    /// Passes a batch to the stages that follow the source; waits where a link is full.
+    /// Why it gives no more rows, if so.
+    pub fn failure(&self) -> Option<&str> {
+        self.poison.told()
+    }
+
+    /// Passes a batch to the source; waits where its queue is full.
     pub fn pass(&self, batch: &Arc<Batch>) {
-        let Some((_, last)) = batch.time_range() else { return };
-        let shards = self.entries.len();
-        let parts = if shards > 1 { split(batch, shards) } else { vec![batch.clone()] };
-        self.each_entry(|shard| (!parts[shard].is_empty()).then(|| Event::Batch(parts[shard].clone())));
-        let before = self.latest.fetch_max(last.nanos(), Ordering::Relaxed);
-        if last.nanos() > before {
-            let watermark = Timestamp::from_nanos(last.nanos().saturating_sub(self.lateness));
-            self.each_entry(|_| Some(Event::Watermark(watermark)));
+        if batch.len() > 0 {
+            let _ = self.queue.send(Told::Batch(batch.clone()));
         }
     }
 
     /// Asks every stage for its state as of here.
-    pub fn cut(&self, cut: u64) {
-        self.each_entry(|_| Some(Event::Checkpoint(cut)));
+    pub fn cut(&self, cut: Cut) {
+        let _ = self.queue.send(Told::Cut(cut));
     }
 
-    /// The states as of `cut`, by `pipeline/stage/shard`. Waits for the stages; one that failed gives none.
+    /// The states as of `cut`, by `pipeline/stage/shard`. Waits for the stages; a pipeline that failed gives none.
     pub fn state_at(&self, cut: u64) -> BTreeMap<String, Vec<u8>> {
         let receiver = self.states.lock().unwrap_or_else(PoisonError::into_inner);
         let mut states = BTreeMap::new();
-        let working = || self.posts.iter().filter(|post| !post.meter.failed.load(Ordering::Acquire)).count();
-        while states.len() < working() {
+        while states.len() < self.stateful {
             if let Ok((key, of, state)) = receiver.recv_timeout(CHECKPOINT_LOOK)
                 && of == cut
             {
                 states.insert(key, state);
+            }
+            if self.failure().is_some() {
+                return BTreeMap::new();
             }
         }
         states
     }
 
     pub fn stats(&self) -> Vec<StageStats> {
-        let stats = |post: &Post| StageStats {
-            pipeline: self.name.clone(),
-            stage: post.name.clone(),
-            shard: post.shard,
-            samples: post.meter.samples.load(Ordering::Relaxed),
-            batches: post.meter.batches.load(Ordering::Relaxed),
-            busy_seconds: post.meter.busy_nanos.load(Ordering::Relaxed) as f64 / 1e9,
-            queued: post.queue.len() as u64,
-            failed: post.meter.failed.load(Ordering::Relaxed),
-        };
-        self.posts.iter().map(stats).collect()
+        let now = self.world.clock.now().nanos();
+        self.posts.iter().map(|post| self.stats_of(post, now)).collect()
     }
 
-    fn each_entry(&self, event: impl Fn(usize) -> Option<Event>) {
-        for (shard, entries) in self.entries.iter().enumerate() {
-            let Some(event) = event(shard) else { continue };
-            send_all(entries, &event);
+    fn stats_of(&self, post: &Post, now: i64) -> StageStats {
+        let (meter, node) = (&post.meter, &self.nodes[post.node]);
+        let is_source = post.queues.is_empty();
+        let queued = if is_source { self.queue.len() } else { post.queues.iter().map(Receiver::len).max().unwrap_or(0) };
+        // What waits anywhere before it came in after what it did last.
+        let waits = self.queue.len() > 0 || queued > 0 || self.is_behind(post);
+        let arrived = meter.arrived.load(Ordering::Relaxed);
+        StageStats {
+            pipeline: self.name.clone(),
+            stage: node.name.clone(),
+            kind: node.kind,
+            shard: post.shard,
+            inputs: node.inputs.clone(),
+            samples: meter.samples.load(Ordering::Relaxed),
+            batches: meter.batches.load(Ordering::Relaxed),
+            late: meter.late.load(Ordering::Relaxed),
+            rows: meter.rows.load(Ordering::Relaxed),
+            busy_seconds: meter.busy_nanos.load(Ordering::Relaxed) as f64 / 1e9,
+            queued: queued as u64,
+            queue: if is_source { QUEUE_BATCHES } else { LINK_STEPS } as u64,
+            lag_seconds: if waits && arrived > 0 { (now - arrived).max(0) as f64 / 1e9 } else { 0.0 },
+            watermark: meter.watermark(),
+            put_off: meter.put_off.load(Ordering::Relaxed),
+            dropped: meter.dropped(),
+            failure: self.failure().map(str::to_owned),
         }
+    }
+
+    /// Whether the source told more than this thread did, and it is at it.
+    fn is_behind(&self, post: &Post) -> bool {
+        let told = self.posts.iter().filter(|other| other.queues.is_empty());
+        let told = told.map(|source| source.meter.arrived.load(Ordering::Relaxed)).max().unwrap_or(0);
+        let queued = self.posts.iter().any(|other| other.queues.iter().any(|queue| !queue.is_empty()));
+        queued && post.meter.arrived.load(Ordering::Relaxed) < told
     }
 }
 
 impl Drop for Graph {
     fn drop(&mut self) {
-        self.each_entry(|_| Some(Event::Stop));
-        self.entries.clear();
+        let _ = self.queue.send(Told::Stop);
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
     }
 }
 
-fn send_all(links: &[Sender<Event>], event: &Event) {
-    for link in links {
-        // The other end lives as long as the graph.
-        let _ = link.send(event.clone());
-    }
+fn told_nodes(spec: &GraphSpec) -> Vec<NodeStats> {
+    let told = |node: &Node| NodeStats {
+        name: node.name.clone(),
+        kind: node.kind,
+        inputs: node.inputs.iter().map(|&at| spec.nodes[at].name.clone()).collect(),
+    };
+    spec.nodes.iter().map(told).collect()
 }
 
-/// The batch by shard: a series is always in the same one.
-fn split(batch: &Batch, shards: usize) -> Vec<Arc<Batch>> {
-    let mut parts = vec![Batch::with_capacity(batch.len() / shards + 1); shards];
-    for (series, sample) in batch.iter() {
-        parts[series.index() % shards].push(series, sample.time, sample.value);
-    }
-    parts.into_iter().map(Arc::new).collect()
+/// Who is joined to whom: a link for each pair of threads of which one may send to the other.
+struct Wiring {
+    /// Threads of each node.
+    widths: Vec<usize>,
+    /// By sending node and thread.
+    outlets: BTreeMap<(usize, usize), Vec<Outlet>>,
+    /// By receiving node and thread, in the order of its inputs and their threads.
+    inputs: BTreeMap<(usize, usize), Vec<Receiver<Step>>>,
 }
 
-struct Work {
-    key: String,
-    world: World,
-    stage: Box<dyn Stage>,
-    queue: Receiver<Event>,
-    next: Vec<Sender<Event>>,
-    sink: Arc<dyn Sink>,
-    states: Sender<State>,
-    meter: Arc<Meter>,
-}
-
-impl Work {
-    /// A stage that panics ends itself only: what it is sent is dropped, the store goes on.
-    fn run(mut self) {
-        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.work()));
-        if caught.is_err() {
-            self.meter.failed.store(true, Ordering::Release);
-            tracing::error!(stage = self.key, "a stage failed: its pipeline gives no more rows until the next start");
-            for event in &self.queue {
-                let stop = matches!(event, Event::Stop);
-                if !matches!(event, Event::Batch(_)) {
-                    send_all(&self.next, &event);
-                }
-                if stop {
-                    break;
-                }
+impl Wiring {
+    fn of(spec: &GraphSpec) -> Wiring {
+        let width = |node: &Node| match &node.does {
+            Does::Source(_) => 1,
+            Does::Stage { crosses_series, .. } => if *crosses_series { 1 } else { spec.shards },
+        };
+        let widths: Vec<usize> = spec.nodes.iter().map(width).collect();
+        let mut wiring = Wiring { widths, outlets: BTreeMap::new(), inputs: BTreeMap::new() };
+        for (to, node) in spec.nodes.iter().enumerate() {
+            for &from in &node.inputs {
+                let renames = matches!(spec.nodes[from].does, Does::Stage { renames: true, .. });
+                wiring.join(from, to, renames);
             }
+        }
+        wiring
+    }
+
+    fn join(&mut self, from: usize, to: usize, renames: bool) {
+        let (senders, receivers) = (self.widths[from], self.widths[to]);
+        let stays = senders == receivers && !renames;
+        for sender in 0..senders {
+            let mut links = Vec::new();
+            for receiver in 0..receivers {
+                if stays && sender != receiver {
+                    continue;
+                }
+                let (link, queue) = bounded(LINK_STEPS);
+                links.push(link);
+                self.inputs.entry((to, receiver)).or_default().push(queue);
+            }
+            let outlet = match links.len() {
+                1 => Outlet::One(links.remove(0)),
+                _ => Outlet::Split(links),
+            };
+            self.outlets.entry((from, sender)).or_default().push(outlet);
         }
     }
 
-    fn work(&mut self) {
-        let mut forward = Vec::new();
-        while let Ok(event) = self.queue.recv() {
-            let started = self.world.clock.elapsed();
-            let mut out = Out { sink: &*self.sink, forward: &mut forward };
-            match &event {
-                Event::Batch(batch) => {
-                    self.stage.batch(batch, &mut out);
-                    self.meter.samples.fetch_add(batch.len() as u64, Ordering::Relaxed);
-                    self.meter.batches.fetch_add(1, Ordering::Relaxed);
-                }
-                Event::Watermark(time) => {
-                    self.stage.watermark(*time, &mut out);
-                    forward.push(event.clone());
-                }
-                Event::Checkpoint(cut) => {
-                    let state = self.stage.checkpoint(&mut out);
-                    let _ = self.states.send((self.key.clone(), *cut, state));
-                    forward.push(event.clone());
-                }
-                Event::Stop => forward.push(event.clone()),
-            }
-            let busy = u64::try_from((self.world.clock.elapsed() - started).as_nanos()).unwrap_or(u64::MAX);
-            self.meter.busy_nanos.fetch_add(busy, Ordering::Relaxed);
-            for made in forward.drain(..) {
-                send_all(&self.next, &made);
-            }
-            if matches!(event, Event::Stop) {
-                return;
-            }
-        }
+    fn threads(&self) -> usize {
+        self.widths.iter().sum()
+    }
+
+    fn outlets(&self, node: usize, thread: usize) -> Vec<Outlet> {
+        self.outlets.get(&(node, thread)).cloned().unwrap_or_default()
+    }
+
+    fn inputs(&self, node: usize, thread: usize) -> Vec<Receiver<Step>> {
+        self.inputs.get(&(node, thread)).cloned().unwrap_or_default()
     }
 }

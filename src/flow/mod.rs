@@ -1,11 +1,20 @@
 //! Pipelines: stages on threads, joined by bounded channels, sharded by series.
 
+pub(crate) mod codec;
 mod event;
+mod feeder;
 mod graph;
 mod intake;
+mod link;
+mod meter;
+mod order;
 mod stage;
+mod work;
 
-pub use event::Event;
-pub use graph::{Graph, GraphSpec, Node, QUEUE_BATCHES, StageStats};
+pub use event::{Cut, Event, Step, Watermark};
+pub use feeder::{Batches, SourceSpec, Wanted};
+pub use graph::{Does, Graph, GraphSpec, Node, QUEUE_BATCHES};
 pub use intake::{Budget, Intake, Refusal, SourceStats, Sources};
-pub use stage::{Out, Sink, Stage, StageMaker};
+pub use meter::StageStats;
+pub use order::{Order, OrderSpec};
+pub use stage::{Dropped, History, Out, Past, Shard, Sink, Stage, StageMaker};

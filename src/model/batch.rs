@@ -18,6 +18,10 @@ pub struct Sample {
 /// length.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
+    /// The source that brought it; empty where nobody says.
+    pub source: Arc<str>,
+    /// When it came in, by the clock.
+    pub arrived: Timestamp,
     pub series: Vec<u32>,
     pub times: Vec<i64>,
     pub values: Vec<f64>,
@@ -31,8 +35,13 @@ impl Batch {
             series: Vec::with_capacity(samples),
             times: Vec::with_capacity(samples),
             values: Vec::with_capacity(samples),
-            rows: Vec::new(),
+            ..Batch::default()
         }
+    }
+
+    /// An empty one that came as this one did.
+    pub fn like(&self, samples: usize) -> Self {
+        Batch { source: self.source.clone(), arrived: self.arrived, ..Batch::with_capacity(samples) }
     }
 
     pub fn push(&mut self, series: SeriesId, time: Timestamp, value: f64) {

@@ -89,11 +89,24 @@ fn of_stages(stages: &[StageStats]) -> Vec<OwnMetric> {
     let each = |name, help, of: fn(&StageStats) -> f64| {
         OwnMetric::each(name, help, stages, |stage| (labels(stage), of(stage)))
     };
+    let dropped = stages.iter().flat_map(|stage| {
+        let labels = labels(stage);
+        let of = move |(reason, count): (&&'static str, &u64)| {
+            let reason = ("reason", (*reason).to_owned());
+            (labels.iter().cloned().chain([reason]).collect::<Labels>(), *count as f64)
+        };
+        stage.dropped.iter().map(of).collect::<Vec<_>>()
+    });
     vec![
         each("stage_samples_total", "Samples a stage took.", |stage| stage.samples as f64),
         each("stage_busy_seconds_total", "Time a stage worked.", |stage| stage.busy_seconds),
-        each("stage_queued_batches", "Events that wait before a stage.", |stage| stage.queued as f64),
-        each("stage_failed", "1 for a stage that failed.", |stage| yes(stage.failed)),
+        each("stage_late_total", "Samples that came too late to be told in order.", |stage| stage.late as f64),
+        each("stage_rows_total", "Rows a stage gave.", |stage| stage.rows as f64),
+        each("stage_queued_batches", "Steps that wait before a stage.", |stage| stage.queued as f64),
+        each("stage_lag_seconds", "How long ago what a stage works on came in.", |stage| stage.lag_seconds),
+        each("stage_put_off", "Windows that a stage has still to compute anew.", |stage| stage.put_off as f64),
+        each("stage_failed", "1 where the pipeline has failed.", |stage| yes(stage.failure.is_some())),
+        OwnMetric::each("stage_dropped_total", "Samples a stage did not hand on, by reason.", dropped, |row| row),
     ]
 }
 

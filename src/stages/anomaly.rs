@@ -11,8 +11,8 @@ use arrow::array::{
 };
 use serde::Deserialize;
 
-use super::state::{Reader, Writer};
-use crate::flow::{Out, Stage};
+use crate::flow::codec::{Reader, Writer};
+use crate::flow::{Cut, Dropped, Out, Shard, Stage};
 use crate::model::{Batch, Kind, Rows, Sample, SeriesId, Table, Timestamp};
 use crate::stats::{RollingZ, Score};
 use crate::store::Store;
@@ -89,12 +89,13 @@ pub(super) struct Anomaly {
     spec: AnomalySpec,
     watches: Vec<Option<Box<Watch>>>,
     done: Vec<(u32, Episode)>,
+    late: u64,
     store: Weak<Store>,
 }
 
 impl Anomaly {
     pub fn new(spec: &AnomalySpec, store: Weak<Store>) -> Self {
-        Anomaly { spec: spec.clone(), watches: Vec::new(), done: Vec::new(), store }
+        Anomaly { spec: spec.clone(), watches: Vec::new(), done: Vec::new(), late: 0, store }
     }
 
     fn sample(&mut self, series: SeriesId, sample: Sample) {
@@ -127,7 +128,7 @@ impl Anomaly {
         }
     }
 
-    fn read_watches(&mut self, from: &mut Reader<'_>) -> Option<()> {
+    fn read_watches(&mut self, from: &mut Reader<'_>, shard: Shard) -> Option<()> {
         while !from.0.is_empty() {
             let series = from.u32()? as usize;
             let counts = from.u32()? != 0;
@@ -135,6 +136,9 @@ impl Anomaly {
             let mut usual = from.bytes()?;
             let usual = RollingZ::decode(&mut usual)?;
             let episode = if from.u32()? == 0 { None } else { Some(Episode::read(from)?) };
+            if !shard.has(series as u32) {
+                continue;
+            }
             if series >= self.watches.len() {
                 self.watches.resize_with(series + 1, || None);
             }
@@ -261,10 +265,15 @@ impl Stage for Anomaly {
         out.batch(batch.clone());
     }
 
+    /// A stream is judged as it goes: what comes late is stored, and passed over here.
+    fn late(&mut self, batch: &Arc<Batch>, out: &mut Out<'_>) {
+        self.late += batch.len() as u64;
+        out.late(batch.clone());
+    }
+
     /// Tells running episodes as they stand: the row is replaced when they end.
-    fn checkpoint(&mut self, out: &mut Out<'_>) -> Vec<u8> {
+    fn checkpoint(&mut self, _cut: Cut, out: &mut Out<'_>) -> Vec<u8> {
         let mut state = Writer::default();
-        state.u32(self.spec.window as u32);
         for (series, watch) in self.watches.iter().enumerate() {
             let Some((watch, last)) = watch.as_ref().and_then(|watch| Some((watch, watch.last?))) else { continue };
             state.u32(series as u32);
@@ -284,9 +293,12 @@ impl Stage for Anomaly {
         state.0
     }
 
-    fn restore(&mut self, state: &[u8]) -> bool {
-        let mut from = Reader(state);
-        from.u32() == Some(self.spec.window as u32) && self.read_watches(&mut from).is_some()
+    fn restore(&mut self, state: &[u8], shard: Shard) -> bool {
+        self.read_watches(&mut Reader(state), shard).is_some()
+    }
+
+    fn dropped(&self) -> Dropped {
+        (self.late > 0).then_some(("late: not judged", self.late)).into_iter().collect()
     }
 }
 
@@ -311,10 +323,10 @@ mod tests {
             let mut forward = Vec::new();
             let mut out = Out::new(&sink, &mut forward);
             if cut_at == Some(at) {
-                let state = stage.checkpoint(&mut out);
+                let state = stage.checkpoint(Cut { number: 1, last: false }, &mut out);
                 sink.0.lock().unwrap().clear();
                 stage = Anomaly::new(&spec, Weak::new());
-                assert!(stage.restore(&state));
+                assert!(stage.restore(&state, Shard::WHOLE));
             }
             let mut batch = Batch::default();
             batch.push(SeriesId(3), Timestamp::from_nanos(at as i64 * 1_000_000_000), value);

@@ -2,24 +2,27 @@
 //!
 //! A window is cut into steps; a series is there in it as the means of its steps, a gap filled with the mean before
 //! it. What is compared (Pearson) is the change from step to step: two series that merely grow are no pair. A window
-//! is worked out when the watermark has passed it; one that gets samples afterwards is worked out anew at the next
-//! checkpoint.
+//! is worked out when all sources that brought something for it have passed it, from means that were kept as samples came
+//! by. One that gets samples afterwards, and one that could not be kept, is worked out from what is stored.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Weak};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, TimestampNanosecondArray, UInt32Array, UInt64Array};
 use serde::Deserialize;
 
-use super::state::{Reader, Writer};
-use crate::flow::{Out, Stage};
-use crate::model::{Batch, Rows, Sample, SeriesId, Span, Table, Timestamp};
+use crate::flow::codec::{Reader, Writer};
+use crate::flow::{Cut, History, Out, Past, Shard, Stage, Watermark};
+use crate::model::{Batch, Rows, Sample, Span, Table, Timestamp};
 use crate::stats::{Pair, normalize, pairs_above};
-use crate::store::{Snapshot, Store};
 
-/// Cells (windows × series × steps) held at once.
+/// Cells (windows × series × steps) held at once while windows are worked out.
 const CELLS: usize = 1 << 24;
+/// Cells kept as samples come by.
+const CELLS_KEPT: usize = 1 << 22;
+/// Windows kept at once: older ones are read again.
+const WINDOWS_KEPT: usize = 3;
 
 /// `apply.correlate`.
 #[derive(Debug, Clone, Deserialize)]
@@ -66,73 +69,215 @@ impl CorrelateSpec {
     }
 }
 
+/// A window that is not worked out yet.
+#[derive(Default)]
+struct Open {
+    /// Who brought something for it.
+    sources: BTreeSet<Arc<str>>,
+    /// The means of its steps by series, as far as they came by; `None` where not all of them did.
+    kept: Option<Kept>,
+}
+
+/// Rows of means; not a number where a step has none.
+#[derive(Default)]
+struct Kept {
+    series: Vec<u32>,
+    means: Vec<f64>,
+}
+
+/// Where a series stands: the step it is in.
+#[derive(Clone, Copy)]
+struct Cursor {
+    window: i64,
+    row: u32,
+    step: i64,
+    sum: f64,
+    count: u32,
+}
+
+const NOWHERE: Cursor = Cursor { window: i64::MIN, row: 0, step: i64::MIN, sum: 0.0, count: 0 };
+
 /// The stage.
 pub(super) struct Correlate {
     spec: CorrelateSpec,
     window: i64,
     step: i64,
+    steps: usize,
+    open: BTreeMap<i64, Open>,
+    cursors: Vec<Cursor>,
+    /// Windows to work out from what is stored.
     dirty: BTreeSet<i64>,
-    watermark: i64,
-    store: Weak<Store>,
+    watermarks: BTreeMap<Arc<str>, i64>,
+    /// Start of the latest window that was worked out: an earlier one may have been, too.
+    worked: i64,
+    history: Option<Arc<dyn History>>,
 }
 
 impl Correlate {
-    pub fn new(spec: &CorrelateSpec, store: Weak<Store>) -> Self {
+    pub fn new(spec: &CorrelateSpec, history: Option<Arc<dyn History>>) -> Self {
         let nanos = |duration: Duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
         let (window, step) = (nanos(spec.window), nanos(spec.step));
-        Correlate { spec: spec.clone(), window, step, dirty: BTreeSet::new(), watermark: i64::MIN, store }
+        Correlate {
+            spec: spec.clone(),
+            window,
+            step,
+            steps: usize::try_from(window / step).unwrap_or(1),
+            open: BTreeMap::new(),
+            cursors: Vec::new(),
+            dirty: BTreeSet::new(),
+            watermarks: BTreeMap::new(),
+            worked: i64::MIN,
+            history,
+        }
     }
 
-    /// Works out windows, as many at a time as memory allows.
-    fn work_out(&self, starts: &[i64], out: &mut Out<'_>) {
-        let Some(store) = self.store.upgrade() else { return };
-        if starts.is_empty() {
+    fn start_of(&self, time: i64) -> i64 {
+        time.saturating_sub(time.rem_euclid(self.window))
+    }
+
+    #[inline]
+    fn sample(&mut self, source: &Arc<str>, series: u32, time: i64, value: f64) {
+        if series as usize >= self.cursors.len() {
+            self.cursors.resize(series as usize + 1, NOWHERE);
+        }
+        let cursor = &mut self.cursors[series as usize];
+        if time >= cursor.step && time - cursor.step < self.step {
+            cursor.sum += value;
+            cursor.count += 1;
             return;
         }
-        let snapshot = store.history();
-        let steps = usize::try_from(self.window / self.step).unwrap_or(1);
-        let at_once = (CELLS / (steps * snapshot.series_count().max(1))).max(1);
-        for starts in starts.chunks(at_once) {
-            for (&start, (ids, mut rows)) in starts.iter().zip(self.read(&snapshot, starts, steps)) {
-                // The points that count are those before the changes: one change fewer.
-                let mut series = Vec::new();
-                let mut changes = Vec::new();
-                for (id, row) in ids.into_iter().zip(rows.drain(..)) {
-                    let mut change: Vec<f32> = row.windows(2).map(|pair| (pair[1] - pair[0]) as f32).collect();
-                    if normalize(&mut change) {
-                        series.push(id);
-                        changes.push(change);
-                    }
-                }
-                let pairs = pairs_above(&changes, self.spec.threshold as f32, self.spec.pairs);
-                if !pairs.is_empty() {
-                    out.rows(self.rows(start, &series, &pairs, steps - 1));
-                }
+        self.end_step(series);
+        let window = self.start_of(time);
+        let step = window + (time - window) / self.step * self.step;
+        let row = match self.cursors[series as usize] {
+            Cursor { window: same, row, .. } if same == window => row,
+            _ => self.enter(source, series, window),
+        };
+        self.cursors[series as usize] = Cursor { window, row, step, sum: value, count: 1 };
+    }
+
+    /// Puts the mean of the step that a series is in into its window.
+    fn end_step(&mut self, series: u32) {
+        let Cursor { window, row, step, sum, count } = self.cursors[series as usize];
+        if count > 0
+            && let Some(kept) = self.open.get_mut(&window).and_then(|open| open.kept.as_mut())
+            && kept.series.get(row as usize) == Some(&series)
+        {
+            let at = row as usize * self.steps + ((step - window) / self.step) as usize;
+            kept.means[at] = sum / f64::from(count);
+        }
+        self.cursors[series as usize].count = 0;
+    }
+
+    /// A series comes into a window: its row there.
+    fn enter(&mut self, source: &Arc<str>, series: u32, window: i64) -> u32 {
+        if self.has_passed(source, window) {
+            self.dirty.insert(window);
+            return u32::MAX;
+        }
+        if !self.open.contains_key(&window) {
+            let kept = (window > self.worked).then(Kept::default);
+            self.open.insert(window, Open { sources: BTreeSet::new(), kept });
+            let too_many = self.open.len().saturating_sub(WINDOWS_KEPT);
+            self.open.values_mut().take(too_many).for_each(|open| open.kept = None);
+        }
+        let steps = self.steps;
+        let Some(open) = self.open.get_mut(&window) else { return u32::MAX };
+        if !open.sources.contains(source) {
+            open.sources.insert(source.clone());
+        }
+        if open.kept.as_ref().is_some_and(|kept| kept.means.len() + steps > CELLS_KEPT) {
+            open.kept = None;
+        }
+        let Some(kept) = &mut open.kept else { return u32::MAX };
+        kept.series.push(series);
+        kept.means.resize(kept.means.len() + steps, f64::NAN);
+        kept.series.len() as u32 - 1
+    }
+
+    fn has_passed(&self, source: &Arc<str>, window: i64) -> bool {
+        let watermark = self.watermarks.get(source).copied().unwrap_or(i64::MIN);
+        watermark != i64::MAX && window.saturating_add(self.window) <= watermark
+    }
+
+    /// Works out what all its sources have passed.
+    fn work_out_passed(&mut self, out: &mut Out<'_>) {
+        let is_passed = |start: i64, open: &Open| {
+            let end = start.saturating_add(self.window);
+            open.sources.iter().all(|source| self.watermarks.get(source).is_some_and(|&time| time >= end))
+        };
+        let passed: Vec<i64> =
+            self.open.iter().filter(|(start, open)| is_passed(**start, open)).map(|(start, _)| *start).collect();
+        if passed.is_empty() {
+            return;
+        }
+        for series in 0..self.cursors.len() as u32 {
+            if passed.contains(&self.cursors[series as usize].window) {
+                self.end_step(series);
             }
         }
+        let mut unkept = Vec::new();
+        for start in passed {
+            self.worked = self.worked.max(start);
+            match self.open.remove(&start).and_then(|open| open.kept) {
+                Some(kept) => self.tell(start, kept.rows(self.steps, self.spec.points), out),
+                None => unkept.push(start),
+            }
+        }
+        self.work_out_stored(&unkept, out);
+    }
+
+    /// Works out windows from what is stored, as many at a time as memory allows.
+    fn work_out_stored(&self, starts: &[i64], out: &mut Out<'_>) {
+        let Some(history) = self.history.as_ref().filter(|_| !starts.is_empty()) else { return };
+        let mut past = history.open();
+        let mut rest = starts;
+        while let Some(&first) = rest.first() {
+            let reach = |count: usize| Span::new(Timestamp::from_nanos(first), self.end(rest[count - 1]));
+            let series = past.series(reach(rest.len())).len().max(1);
+            let count = (CELLS / (self.steps * series)).clamp(1, rest.len());
+            let (some, others) = rest.split_at(count);
+            for (&start, rows) in some.iter().zip(self.read(&mut *past, some)) {
+                self.tell(start, rows, out);
+            }
+            rest = others;
+        }
+    }
+
+    fn end(&self, start: i64) -> Timestamp {
+        Timestamp::from_nanos(start.saturating_add(self.window))
+    }
+
+    /// Compares the series of a window, given as means with gaps filled.
+    fn tell(&self, start: i64, (ids, rows): (Vec<u32>, Vec<Vec<f64>>), out: &mut Out<'_>) {
+        // The points that count are those before the changes: one change fewer.
+        let (mut series, mut changes) = (Vec::new(), Vec::new());
+        for (id, row) in ids.into_iter().zip(rows) {
+            let mut change: Vec<f32> = row.windows(2).map(|pair| (pair[1] - pair[0]) as f32).collect();
+            if normalize(&mut change) {
+                series.push((id, change));
+            }
+        }
+        // So that pairs come out alike in whatever order the series were met.
+        series.sort_unstable_by_key(|(id, _)| *id);
+        let ids: Vec<u32> = series.iter().map(|(id, _)| *id).collect();
+        changes.extend(series.into_iter().map(|(_, change)| change));
+        let pairs = pairs_above(&changes, self.spec.threshold as f32, self.spec.pairs);
+        out.rows(self.rows(start, &ids, &pairs));
     }
 
     /// For each window the series that fill enough steps of it, and their means, gaps filled.
-    fn read(&self, snapshot: &Snapshot, starts: &[i64], steps: usize) -> Vec<(Vec<u32>, Vec<Vec<f64>>)> {
+    fn read(&self, past: &mut dyn Past, starts: &[i64]) -> Vec<(Vec<u32>, Vec<Vec<f64>>)> {
         let mut windows = vec![(Vec::new(), Vec::new()); starts.len()];
-        let (first, last) = (starts[0], starts[starts.len() - 1]);
-        let span = Span::new(Timestamp::from_nanos(first), Timestamp::from_nanos(last).plus(self.window));
-        let all = (0..snapshot.series_count() as u32).map(SeriesId);
-        let touched = all.filter(|&id| snapshot.time_range(id).is_some_and(|(first, last)| span.touches(first, last)));
-        let mut scan = snapshot.scan(touched.collect(), span);
-        let mut means: Vec<Means> = starts.iter().map(|&start| Means::new(start, steps)).collect();
-        while let Some(read) = scan.next_in_pieces(|samples| self.add_to(&mut means, samples)) {
+        let span = Span::new(Timestamp::from_nanos(starts[0]), self.end(starts[starts.len() - 1]));
+        let mut means: Vec<Means> = starts.iter().map(|&start| Means::new(start, self.steps)).collect();
+        for series in past.series(span) {
+            let is_read = past.read(series, span, &mut |samples| self.add_to(&mut means, samples));
             let rows = means.iter_mut().map(|means| means.take(self.spec.points));
-            match read {
-                Ok(series) => {
-                    for (row, (ids, kept)) in rows.zip(&mut windows) {
-                        ids.extend(row.is_some().then_some(series.0));
-                        kept.extend(row);
-                    }
-                }
-                Err(error) => {
-                    rows.for_each(drop);
-                    tracing::warn!(%error, "a series is left out of the correlations");
+            for (row, (ids, kept)) in rows.zip(&mut windows) {
+                if let Some(row) = row.filter(|_| is_read) {
+                    ids.push(series.0);
+                    kept.push(row);
                 }
             }
         }
@@ -150,21 +295,69 @@ impl Correlate {
         }
     }
 
-    fn rows(&self, start: i64, series: &[u32], pairs: &[Pair], points: usize) -> Rows {
+    /// The rows of a window; where there is no pair, one that says so, which replaces those told before.
+    fn rows(&self, start: i64, series: &[u32], pairs: &[Pair]) -> Rows {
+        const NONE: Pair = Pair { a: 0, b: 0, r: 0.0 };
+        let (told, points) = if pairs.is_empty() { (&[NONE][..], 0) } else { (pairs, self.steps - 1) };
         let times = |time: i64| -> ArrayRef {
-            Arc::new(TimestampNanosecondArray::from(vec![time; pairs.len()]).with_timezone("UTC"))
+            Arc::new(TimestampNanosecondArray::from(vec![time; told.len()]).with_timezone("UTC"))
         };
+        let of = |at: usize| series.get(at).copied().filter(|_| points > 0).unwrap_or(0);
         let columns: Vec<ArrayRef> = vec![
             times(start),
-            times(start + self.window),
-            Arc::new(UInt32Array::from_iter_values(pairs.iter().map(|pair| series[pair.a]))),
-            Arc::new(UInt32Array::from_iter_values(pairs.iter().map(|pair| series[pair.b]))),
-            Arc::new(Float64Array::from_iter_values(pairs.iter().map(|pair| f64::from(pair.r)))),
-            Arc::new(UInt64Array::from(vec![points as u64; pairs.len()])),
+            times(start.saturating_add(self.window)),
+            Arc::new(UInt32Array::from_iter_values(told.iter().map(|pair| of(pair.a)))),
+            Arc::new(UInt32Array::from_iter_values(told.iter().map(|pair| of(pair.b)))),
+            Arc::new(Float64Array::from_iter_values(told.iter().map(|pair| f64::from(pair.r)))),
+            Arc::new(UInt64Array::from(vec![points as u64; told.len()])),
         ];
         let batch = RecordBatch::try_new(Table::Correlations.schema(), columns);
         Rows { table: Table::Correlations, batch: batch.expect("columns are of the table's schema") }
     }
+
+    fn read_state(&mut self, from: &mut Reader<'_>) -> Option<()> {
+        self.worked = from.i64()?;
+        let text = |from: &mut Reader<'_>| Some(Arc::from(std::str::from_utf8(from.bytes()?).ok()?));
+        for _ in 0..from.u32()? {
+            let source = text(from)?;
+            self.watermarks.insert(source, from.i64()?);
+        }
+        for _ in 0..from.u32()? {
+            let start = from.i64()?;
+            let sources = (0..from.u32()?).map(|_| text(from)).collect::<Option<BTreeSet<_>>>()?;
+            self.open.insert(start, Open { sources, kept: None });
+        }
+        while !from.0.is_empty() {
+            self.dirty.insert(from.i64()?);
+        }
+        Some(())
+    }
+}
+
+impl Kept {
+    /// Rows that fill enough steps, gaps filled.
+    fn rows(self, steps: usize, points: usize) -> (Vec<u32>, Vec<Vec<f64>>) {
+        let (mut ids, mut rows) = (Vec::new(), Vec::new());
+        for (series, means) in self.series.into_iter().zip(self.means.chunks(steps)) {
+            let found = means.iter().filter(|mean| !mean.is_nan()).count();
+            let Some(first) = means.iter().copied().find(|mean| !mean.is_nan()).filter(|_| found >= points) else {
+                continue;
+            };
+            ids.push(series);
+            rows.push(filled(means.iter().copied(), first));
+        }
+        (ids, rows)
+    }
+}
+
+/// The means, each gap with the one before it, and the first with `before`.
+fn filled(means: impl Iterator<Item = f64>, mut before: f64) -> Vec<f64> {
+    means
+        .map(|mean| {
+            before = if mean.is_nan() { before } else { mean };
+            before
+        })
+        .collect()
 }
 
 /// The means of the steps of one window, of the series that is read.
@@ -206,52 +399,66 @@ impl Means {
 
 impl Stage for Correlate {
     fn batch(&mut self, batch: &Arc<Batch>, out: &mut Out<'_>) {
-        let mut marked = (i64::MAX, i64::MIN);
-        for &time in &batch.times {
-            if time < marked.0 || time >= marked.1 {
-                let start = Timestamp::from_nanos(time).floor(self.window).nanos();
-                marked = (start, start.saturating_add(self.window));
-                self.dirty.insert(start);
-            }
+        for ((&series, &time), &value) in batch.series.iter().zip(&batch.times).zip(&batch.values) {
+            self.sample(&batch.source, series, time, value);
         }
         out.batch(batch.clone());
     }
 
-    fn watermark(&mut self, time: Timestamp, out: &mut Out<'_>) {
-        let before = std::mem::replace(&mut self.watermark, time.nanos());
-        let passed = |start: i64, by: i64| start.saturating_add(self.window) <= by;
-        // A window that was passed before is late: it waits for the checkpoint.
-        let ready: Vec<i64> = self
-            .dirty
-            .iter()
-            .copied()
-            .filter(|&start| passed(start, self.watermark) && !passed(start, before))
-            .collect();
-        self.work_out(&ready, out);
-        ready.iter().for_each(|start| {
-            self.dirty.remove(start);
-        });
+    /// The window is worked out from what is stored.
+    fn late(&mut self, batch: &Arc<Batch>, out: &mut Out<'_>) {
+        for &time in &batch.times {
+            let start = self.start_of(time);
+            match self.open.get_mut(&start) {
+                Some(open) => open.kept = None,
+                None => {
+                    self.dirty.insert(start);
+                }
+            }
+        }
+        out.late(batch.clone());
     }
 
-    fn checkpoint(&mut self, out: &mut Out<'_>) -> Vec<u8> {
-        let starts: Vec<i64> = self.dirty.iter().copied().collect();
-        self.work_out(&starts, out);
-        self.dirty.retain(|start| start.saturating_add(self.window) > self.watermark);
+    fn watermark(&mut self, watermark: &Watermark, out: &mut Out<'_>) {
+        self.watermarks.insert(watermark.source.clone(), watermark.time.nanos());
+        self.work_out_passed(out);
+    }
+
+    /// Works out one window that was put off.
+    fn idle(&mut self, out: &mut Out<'_>) {
+        if let Some(start) = self.dirty.pop_first() {
+            self.work_out_stored(&[start], out);
+        }
+    }
+
+    fn checkpoint(&mut self, cut: Cut, out: &mut Out<'_>) -> Vec<u8> {
+        if cut.last {
+            let mut starts = std::mem::take(&mut self.dirty);
+            starts.extend(self.open.keys());
+            self.work_out_stored(&starts.into_iter().collect::<Vec<i64>>(), out);
+        }
         let mut state = Writer::default();
-        state.i64(self.window);
-        state.i64(self.watermark);
+        state.i64(self.worked);
+        state.u32(self.watermarks.len() as u32);
+        for (source, &time) in &self.watermarks {
+            state.bytes(source.as_bytes());
+            state.i64(time);
+        }
+        state.u32(self.open.len() as u32);
+        for (&start, open) in &self.open {
+            state.i64(start);
+            state.u32(open.sources.len() as u32);
+            open.sources.iter().for_each(|source| state.bytes(source.as_bytes()));
+        }
         self.dirty.iter().for_each(|&start| state.i64(start));
         state.0
     }
 
-    fn restore(&mut self, state: &[u8]) -> bool {
-        let mut from = Reader(state);
-        if from.i64() != Some(self.window) {
-            return false;
-        }
-        let Some(watermark) = from.i64() else { return false };
-        self.watermark = watermark;
-        self.dirty = std::iter::from_fn(|| from.i64()).collect();
-        true
+    fn restore(&mut self, state: &[u8], _shard: Shard) -> bool {
+        self.read_state(&mut Reader(state)).is_some()
+    }
+
+    fn put_off(&self) -> u64 {
+        self.dirty.len() as u64
     }
 }

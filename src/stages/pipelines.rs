@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use super::pipeline::PipelineSpec;
-use crate::flow::{Graph, Sink, StageStats};
+use super::state::{pack, unpack};
+use crate::flow::{Cut, Graph, Sink, StageStats};
 use crate::model::{Batch, Rows};
 use crate::store::{Behind, Store, Tap};
 
-/// Fullness of a first link from which a new batch is refused.
+/// Fullness of a source's queue from which a new batch is refused.
 const FULL: f64 = 1.0;
 
 struct StoreSink(Weak<Store>);
@@ -25,17 +27,20 @@ impl Sink for StoreSink {
 
 /// All pipelines of a store.
 pub struct Pipelines {
-    specs: Vec<PipelineSpec>,
+    specs: Mutex<Vec<PipelineSpec>>,
     store: Weak<Store>,
     graphs: Mutex<Arc<Vec<Graph>>>,
+    /// Whether the next flush is the last for long.
+    ends: AtomicBool,
 }
 
 impl Pipelines {
     /// Starts the pipelines and attaches them to the store: from the state of the last flush, through what the log
     /// holds since, on to what comes.
     pub fn attach(store: &Arc<Store>, specs: Vec<PipelineSpec>) -> Result<Arc<Pipelines>, PipelinesError> {
-        let graphs = Mutex::new(Arc::new(Vec::new()));
-        let pipelines = Arc::new(Pipelines { specs, store: Arc::downgrade(store), graphs });
+        let (specs, graphs) = (Mutex::new(specs), Mutex::new(Arc::new(Vec::new())));
+        let pipelines = Pipelines { specs, store: Arc::downgrade(store), graphs, ends: AtomicBool::new(false) };
+        let pipelines = Arc::new(pipelines);
         pipelines.start(&BTreeMap::new())?;
         store.attach(pipelines.clone())?;
         Ok(pipelines)
@@ -44,14 +49,25 @@ impl Pipelines {
     fn start(&self, states: &BTreeMap<String, Vec<u8>>) -> io::Result<()> {
         let Some(store) = self.store.upgrade() else { return Ok(()) };
         let sink: Arc<dyn Sink> = Arc::new(StoreSink(self.store.clone()));
-        let start = |spec: &PipelineSpec| Graph::start(&spec.graph(&store), store.world(), &sink, states);
-        let graphs = self.specs.iter().map(start).collect::<io::Result<Vec<_>>>()?;
+        let start = |spec: &PipelineSpec| Graph::start(spec.graph(&store), store.world(), &sink, states);
+        // Those that run end before others take their place.
+        self.stop();
+        let graphs = self.specs().iter().map(start).collect::<io::Result<Vec<_>>>()?;
         *self.graphs.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(graphs);
         Ok(())
     }
 
+    fn specs(&self) -> Vec<PipelineSpec> {
+        self.specs.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn graphs(&self) -> Arc<Vec<Graph>> {
         self.graphs.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// With the next flush stages do all that they put off: nothing may come for long.
+    pub fn end(&self) {
+        self.ends.store(true, Ordering::Release);
     }
 
     /// Stops the stages and joins their threads. What they had not told yet is told again from the log and the last
@@ -90,16 +106,17 @@ impl Tap for Pipelines {
     }
 
     fn cut(&self, cut: u64) {
+        let cut = Cut { number: cut, last: self.ends.load(Ordering::Acquire) };
         self.graphs().iter().for_each(|graph| graph.cut(cut));
     }
 
     fn state_at(&self, cut: u64) -> Vec<u8> {
         let states: BTreeMap<String, Vec<u8>> = self.graphs().iter().flat_map(|graph| graph.state_at(cut)).collect();
-        super::state::pack(&states)
+        pack(&states)
     }
 
     fn restore(&self, state: &[u8]) {
-        let Some(states) = super::state::unpack(state) else {
+        let Some(states) = unpack(state) else {
             tracing::warn!("the stages' state does not read: they start afresh");
             return;
         };

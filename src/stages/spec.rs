@@ -1,12 +1,12 @@
 //! A stage as it is written in a pipeline file.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use serde::Deserialize;
 
 use super::{AnomalySpec, CompressSpec, CorrelateSpec, WindowSpec};
-use super::{anomaly::Anomaly, compress::Compress, correlate::Correlate, window::Window};
-use crate::flow::{Stage, StageMaker};
+use super::{anomaly::Anomaly, compress::Compress, correlate::Correlate};
+use crate::flow::{History, Stage, StageMaker};
 use crate::store::Store;
 
 /// One `[[stages]]` of a pipeline file.
@@ -15,9 +15,9 @@ use crate::store::Store;
 pub struct StageSpec {
     /// Unique in the file.
     pub name: String,
-    /// The stage it follows; the pipeline's source where there is none.
+    /// Sources and stages before it whose output it takes; all sources where there are none.
     #[serde(default)]
-    pub from: Option<String>,
+    pub inputs: Vec<String>,
     /// What it does: `apply.window = { every = "1h" }`.
     pub apply: Apply,
 }
@@ -32,6 +32,14 @@ pub enum Apply {
     Correlate(CorrelateSpec),
 }
 
+/// What stages are made with.
+#[derive(Clone)]
+pub(super) struct Around {
+    pub store: Weak<Store>,
+    /// What its inputs held before; `None` where that cannot be told again.
+    pub history: Option<Arc<dyn History>>,
+}
+
 impl Apply {
     /// What is wrong with the values, and what to write.
     pub fn fault(&self) -> Option<String> {
@@ -43,19 +51,39 @@ impl Apply {
         }
     }
 
-    /// Whether the stage must see all series in one place.
-    pub fn crosses_series(&self) -> bool {
+    /// As it is written.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Apply::Compress(_) => "compress",
+            Apply::Window(_) => "window",
+            Apply::Anomaly(_) => "anomaly",
+            Apply::Correlate(_) => "correlate",
+        }
+    }
+
+    /// Whether one thread must see all series.
+    pub(super) fn crosses_series(&self) -> bool {
         matches!(self, Apply::Correlate(_))
     }
 
-    pub(super) fn maker(&self, store: &Arc<Store>) -> StageMaker {
-        let (apply, store) = (self.clone(), Arc::downgrade(store));
+    /// Whether it hands on other series than it is given.
+    pub(super) fn renames(&self) -> bool {
+        false
+    }
+
+    /// What those behind it would have been handed, given what it was handed itself.
+    pub(super) fn history(&self, around: &Around) -> Option<Arc<dyn History>> {
+        around.history.clone()
+    }
+
+    pub(super) fn maker(&self, around: &Around) -> StageMaker {
+        let (apply, around) = (self.clone(), around.clone());
         Box::new(move |_| -> Box<dyn Stage> {
             match &apply {
                 Apply::Compress(spec) => Box::new(Compress::new(spec)),
-                Apply::Window(spec) => Box::new(Window::new(spec, store.clone())),
-                Apply::Anomaly(spec) => Box::new(Anomaly::new(spec, store.clone())),
-                Apply::Correlate(spec) => Box::new(Correlate::new(spec, store.clone())),
+                Apply::Window(spec) => spec.stage(around.history.clone()),
+                Apply::Anomaly(spec) => Box::new(Anomaly::new(spec, around.store.clone())),
+                Apply::Correlate(spec) => Box::new(Correlate::new(spec, around.history.clone())),
             }
         })
     }

@@ -1,0 +1,474 @@
+//! Windows of fixed length that follow each other, and tiers made of them: rows of `rollups`.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+
+use super::aggregate::{Aggregate, columns, floor, fold, series_column, times};
+use super::{Origins, REDO_SAMPLES};
+use crate::flow::codec::{Reader, Writer};
+use crate::flow::{Cut, History, Out, Past, Shard, Stage, Watermark};
+use crate::model::{Batch, Rows, Sample, SeriesId, Span, Table, Timestamp};
+
+/// Where a series stands.
+#[derive(Clone, Debug, Default)]
+struct Place {
+    /// Time of its last sample, which may lie in a window that is closed already.
+    last: Option<i64>,
+    source: u16,
+    /// Whether samples came since the last sweep: history that is sent beside what is new keeps its windows open.
+    moves: bool,
+    open: Option<Aggregate>,
+    tiers: Box<[Tier]>,
+}
+
+/// A longer window, as far as its parts are closed.
+#[derive(Clone, Debug)]
+struct Tier {
+    open: Option<Aggregate>,
+    /// Start of the last that was closed.
+    closed: i64,
+}
+
+const CLOSED: Tier = Tier { open: None, closed: i64::MIN };
+
+/// What was found: closed windows by tier, and those that must be computed anew.
+#[derive(Default)]
+struct Found {
+    done: Vec<(u32, u16, Aggregate)>,
+    /// Tier, series and start.
+    dirty: BTreeSet<(u16, u32, i64)>,
+}
+
+impl Place {
+    #[inline]
+    fn sample(&mut self, series: u32, sample: Sample, lengths: &[i64], found: &mut Found) {
+        let (time, every) = (sample.time.nanos(), lengths[0]);
+        if self.last.is_some_and(|last| time <= last) {
+            found.dirty(series, time, lengths);
+            return;
+        }
+        let before = self.last.replace(time);
+        self.moves = true;
+        match &mut self.open {
+            Some(open) if time - open.start < every => open.add(sample),
+            open => {
+                let start = floor(time, every);
+                if before.is_some_and(|before| before >= start) {
+                    // Its window was closed when the series stood still.
+                    found.dirty(series, time, lengths);
+                } else if let Some(closed) = open.replace(Aggregate::new(start, sample)) {
+                    self.close(series, closed, lengths, found);
+                }
+            }
+        }
+    }
+
+    /// Tells a window that is over, and adds it to that of the next tier in which it lies.
+    fn close(&mut self, series: u32, window: Aggregate, lengths: &[i64], found: &mut Found) {
+        if self.tiers.len() + 1 < lengths.len() {
+            self.tiers = vec![CLOSED; lengths.len() - 1].into();
+        }
+        let mut over = Some(window);
+        for (at, tier) in self.tiers.iter_mut().enumerate() {
+            let Some(window) = over.take() else { return };
+            let start = floor(window.start, lengths[at + 1]);
+            if start <= tier.closed {
+                found.dirty_from(at + 1, series, start, lengths);
+            } else {
+                match &mut tier.open {
+                    Some(open) if open.start == start => open.merge(&window),
+                    open => {
+                        over = open.replace(Aggregate { start, ..window.clone() });
+                        if let Some(over) = &over {
+                            tier.closed = over.start;
+                        }
+                    }
+                }
+            }
+            found.done.push((series, at as u16, window));
+        }
+        if let Some(window) = over {
+            found.done.push((series, lengths.len() as u16 - 1, window));
+        }
+    }
+
+    /// Closes what ends by `reached`.
+    fn close_to(&mut self, series: u32, reached: i64, lengths: &[i64], found: &mut Found) {
+        let is_over = |window: &Aggregate, length: i64| window.start.saturating_add(length) <= reached;
+        if self.open.as_ref().is_some_and(|open| is_over(open, lengths[0]))
+            && let Some(open) = self.open.take()
+        {
+            self.close(series, open, lengths, found);
+        }
+        for at in 0..self.tiers.len() {
+            let length = lengths[at + 1];
+            if !self.tiers[at].open.as_ref().is_some_and(|open| is_over(open, length)) {
+                return;
+            }
+            let Some(open) = self.tiers[at].open.take() else { return };
+            self.tiers[at].closed = open.start;
+            self.close_above(series, at, open, lengths, found);
+        }
+    }
+
+    /// As [`Place::close`], of a window of the tier `at`.
+    fn close_above(&mut self, series: u32, at: usize, window: Aggregate, lengths: &[i64], found: &mut Found) {
+        if let Some(tier) = self.tiers.get_mut(at + 1) {
+            let start = floor(window.start, lengths[at + 2]);
+            if start <= tier.closed {
+                found.dirty_from(at + 2, series, start, lengths);
+            } else {
+                match &mut tier.open {
+                    Some(open) if open.start == start => open.merge(&window),
+                    open => {
+                        if let Some(over) = open.replace(Aggregate { start, ..window.clone() }) {
+                            tier.closed = over.start;
+                            self.close_above(series, at + 1, over, lengths, found);
+                        }
+                    }
+                }
+            }
+        }
+        found.done.push((series, at as u16 + 1, window));
+    }
+
+    /// Every open window as it stands: as if all ended here.
+    fn tell_open(mut self, series: u32, lengths: &[i64], found: &mut Found) {
+        if let Some(open) = self.open.take() {
+            self.close(series, open, lengths, found);
+        }
+        for at in 0..self.tiers.len() {
+            if let Some(open) = self.tiers[at].open.take() {
+                self.close_above(series, at, open, lengths, found);
+            }
+        }
+    }
+}
+
+impl Found {
+    /// Marks all windows that a time lies in.
+    fn dirty(&mut self, series: u32, time: i64, lengths: &[i64]) {
+        self.dirty_from(0, series, time, lengths);
+    }
+
+    /// Takes out the longest window and all that lie in it: series, span, tiers and starts.
+    fn next_dirty(&mut self, lengths: &[i64]) -> Option<(u32, Span, Vec<(u16, i64)>)> {
+        let (tier, series, start) = self.dirty.pop_last()?;
+        let end = start.saturating_add(lengths[usize::from(tier)]);
+        let mut dirty: Vec<(u16, i64)> = Vec::new();
+        for below in 0..tier {
+            let within = self.dirty.range((below, series, start)..(below, series, end));
+            dirty.extend(within.map(|&(tier, _, start)| (tier, start)));
+        }
+        dirty.iter().for_each(|&(tier, start)| {
+            self.dirty.remove(&(tier, series, start));
+        });
+        dirty.push((tier, start));
+        Some((series, Span::new(Timestamp::from_nanos(start), Timestamp::from_nanos(end)), dirty))
+    }
+
+    /// Those of the tier `from` and longer.
+    fn dirty_from(&mut self, from: usize, series: u32, time: i64, lengths: &[i64]) {
+        for (at, &length) in lengths.iter().enumerate().skip(from) {
+            self.dirty.insert((at as u16, series, floor(time, length)));
+        }
+    }
+}
+
+/// The stage.
+pub(super) struct Tumbling {
+    /// Of the windows of each tier, in nanoseconds.
+    lengths: Vec<i64>,
+    places: Vec<Place>,
+    origins: Origins,
+    found: Found,
+    ahead: Vec<Arc<Batch>>,
+    history: Option<Arc<dyn History>>,
+    lost: u64,
+}
+
+impl Tumbling {
+    pub fn new(lengths: Vec<i64>, history: Option<Arc<dyn History>>) -> Self {
+        let (origins, found) = (Origins::default(), Found::default());
+        Tumbling { lengths, places: Vec::new(), origins, found, ahead: Vec::new(), history, lost: 0 }
+    }
+
+    fn place(&mut self, series: u32) -> &mut Place {
+        if series as usize >= self.places.len() {
+            self.places.resize(series as usize + 1, Place::default());
+        }
+        &mut self.places[series as usize]
+    }
+
+    /// Computes dirty windows anew from what is stored, as many as `samples` allow.
+    fn redo(&mut self, samples: usize) {
+        let Some(history) = self.history.clone() else {
+            self.lost += self.found.dirty.len() as u64;
+            self.found.dirty.clear();
+            return;
+        };
+        if self.found.dirty.is_empty() {
+            return;
+        }
+        let (mut past, mut read) = (history.open(), 0);
+        while read < samples
+            && let Some((series, span, dirty)) = self.found.next_dirty(&self.lengths)
+        {
+            let last = self.place(series).last.unwrap_or(i64::MIN);
+            if let Some(bases) = read_bases(&mut *past, series, span, (self.lengths[0], last), &mut read) {
+                self.put(series, &kept(&*past, series, dirty), bases);
+            }
+        }
+    }
+
+    /// Computes windows from what is stored, those samples with it that are still to be told.
+    fn tell_stored(&mut self, mut found: Found) {
+        let Some(history) = self.history.clone().filter(|_| !found.dirty.is_empty()) else { return };
+        let mut past = history.open();
+        while let Some((series, span, dirty)) = found.next_dirty(&self.lengths) {
+            let every = (self.lengths[0], i64::MAX);
+            let Some(mut level) = read_bases(&mut *past, series, span, every, &mut 0) else { continue };
+            let dirty = kept(&*past, series, dirty);
+            for (tier, &length) in self.lengths.iter().enumerate() {
+                level = if tier == 0 { level } else { fold(&level, length) };
+                for window in level.iter().filter(|window| dirty.contains(&(tier as u16, window.start))) {
+                    self.found.done.push((series, tier as u16, window.clone()));
+                }
+            }
+        }
+    }
+
+    /// Takes windows computed anew: those still open into their places, the others as rows.
+    fn put(&mut self, series: u32, dirty: &[(u16, i64)], bases: Vec<Aggregate>) {
+        let lengths = self.lengths.clone();
+        let place = self.place(series);
+        let open = place.open.as_ref().map(|open| open.start);
+        let mut done = Vec::new();
+        let mut level = bases;
+        for (tier, &length) in lengths.iter().enumerate() {
+            if tier == 1 {
+                // What is open below is not in yet.
+                level.retain(|window| Some(window.start) != open);
+            }
+            level = if tier == 0 { level } else { fold(&level, length) };
+            for &(_, start) in dirty.iter().filter(|(at, _)| usize::from(*at) == tier) {
+                let found = level.binary_search_by_key(&start, |window| window.start).ok().map(|at| level[at].clone());
+                let held = match tier {
+                    0 => &mut place.open,
+                    _ if place.tiers.is_empty() => &mut None,
+                    _ => &mut place.tiers[tier - 1].open,
+                };
+                if held.as_ref().is_some_and(|held| held.start == start) {
+                    *held = found;
+                } else if let Some(found) = found {
+                    done.push((series, tier as u16, found));
+                }
+            }
+            // A longer window that is open holds only what is closed below.
+            if tier > 0 && tier < place.tiers.len() {
+                let open = place.tiers[tier - 1].open.as_ref().map(|open| open.start);
+                level.retain(|window| Some(window.start) != open);
+            }
+        }
+        self.found.done.append(&mut done);
+    }
+
+    fn emit(&mut self, out: &mut Out<'_>) {
+        if !self.found.done.is_empty() {
+            let done = std::mem::take(&mut self.found.done);
+            out.rows(Rows { table: Table::Rollups, batch: rows(&done, &self.lengths) });
+        }
+    }
+
+    /// Windows as they would stand if those ahead had been told. Gives back those that would be dirty.
+    fn tell_open(&mut self) -> Found {
+        let ahead = std::mem::take(&mut self.ahead);
+        let mut found = Found::default();
+        let mut told = BTreeSet::new();
+        for batch in ahead {
+            let samples: Vec<(SeriesId, Sample)> = batch.iter().collect();
+            for of_series in samples.chunk_by(|a, b| a.0 == b.0) {
+                let series = of_series[0].0.0;
+                let mut place = self.place(series).clone();
+                of_series.iter().for_each(|(_, sample)| place.sample(series, *sample, &self.lengths, &mut found));
+                place.tell_open(series, &self.lengths, &mut found);
+                told.insert(series);
+            }
+        }
+        for (series, place) in self.places.iter().enumerate() {
+            if !told.contains(&(series as u32)) {
+                place.clone().tell_open(series as u32, &self.lengths, &mut found);
+            }
+        }
+        self.found.done.append(&mut found.done);
+        found
+    }
+
+    fn state(&self) -> Vec<u8> {
+        let mut state = Writer::default();
+        self.origins.write(&mut state);
+        state.u32(self.found.dirty.len() as u32);
+        for &(tier, series, start) in &self.found.dirty {
+            state.u32(u32::from(tier));
+            state.u32(series);
+            state.i64(start);
+        }
+        for (series, place) in self.places.iter().enumerate() {
+            let Some(last) = place.last else { continue };
+            state.u32(series as u32);
+            state.i64(last);
+            state.u32(u32::from(place.source));
+            Aggregate::write_some(place.open.as_ref(), &mut state);
+            state.u32(place.tiers.len() as u32);
+            for tier in &place.tiers {
+                state.i64(tier.closed);
+                Aggregate::write_some(tier.open.as_ref(), &mut state);
+            }
+        }
+        state.0
+    }
+
+    fn read(&mut self, from: &mut Reader<'_>, shard: Shard) -> Option<()> {
+        let numbers = self.origins.read(from)?;
+        for _ in 0..from.u32()? {
+            let dirty = (from.u32()? as u16, from.u32()?, from.i64()?);
+            if shard.has(dirty.1) {
+                self.found.dirty.insert(dirty);
+            }
+        }
+        while !from.0.is_empty() {
+            let series = from.u32()?;
+            let last = Some(from.i64()?);
+            let source = *numbers.get(&from.u32()?).unwrap_or(&0);
+            let open = Aggregate::read_some(from)?;
+            let tier = |from: &mut Reader<'_>| {
+                let closed = from.i64()?;
+                Some(Tier { closed, open: Aggregate::read_some(from)? })
+            };
+            let tiers = (0..from.u32()?).map(|_| tier(from)).collect::<Option<Box<[Tier]>>>()?;
+            if shard.has(series) {
+                *self.place(series) = Place { last, source, moves: false, open, tiers };
+            }
+        }
+        Some(())
+    }
+}
+
+/// Of windows that are expired in part, what is left would say something else.
+fn kept(past: &dyn Past, series: u32, mut dirty: Vec<(u16, i64)>) -> Vec<(u16, i64)> {
+    let oldest = past.oldest(SeriesId(series));
+    dirty.retain(|&(_, start)| start >= oldest);
+    dirty
+}
+
+/// The shortest windows in a span, without samples after `last`; `None` where they cannot be read.
+fn read_bases(
+    past: &mut dyn Past,
+    series: u32,
+    span: Span,
+    (every, last): (i64, i64),
+    read: &mut usize,
+) -> Option<Vec<Aggregate>> {
+    let mut bases = Vec::new();
+    let is_read = past.read(SeriesId(series), span, &mut |samples| {
+        *read += samples.len();
+        add_to(&mut bases, every, last, samples);
+    });
+    is_read.then_some(bases)
+}
+
+/// Adds samples, which come by time, to the shortest windows; those after `last` are still to be told.
+fn add_to(bases: &mut Vec<Aggregate>, every: i64, last: i64, samples: &[Sample]) {
+    for &sample in samples.iter().take_while(|sample| sample.time.nanos() <= last) {
+        match bases.last_mut() {
+            Some(open) if sample.time.nanos() - open.start < every => open.add(sample),
+            _ => bases.push(Aggregate::new(floor(sample.time.nanos(), every), sample)),
+        }
+    }
+}
+
+fn rows(done: &[(u32, u16, Aggregate)], lengths: &[i64]) -> RecordBatch {
+    let every = done.iter().map(|(_, tier, _)| lengths[usize::from(*tier)]);
+    let mut all: Vec<ArrayRef> = vec![
+        series_column(done.iter().map(|(series, _, _)| *series)),
+        Arc::new(Int64Array::from_iter_values(every)),
+        times(done.iter().map(|(_, _, window)| window.start)),
+    ];
+    all.extend(columns(done.iter().map(|(_, _, window)| window)));
+    RecordBatch::try_new(Table::Rollups.schema(), all).expect("columns are of the table's schema")
+}
+
+impl Stage for Tumbling {
+    fn batch(&mut self, batch: &Arc<Batch>, out: &mut Out<'_>) {
+        let source = self.origins.number(&batch.source);
+        for (series, sample) in batch.iter() {
+            if series.index() >= self.places.len() {
+                self.places.resize(series.index() + 1, Place::default());
+            }
+            let place = &mut self.places[series.index()];
+            place.source = source;
+            place.sample(series.0, sample, &self.lengths, &mut self.found);
+        }
+        self.emit(out);
+        out.batch(batch.clone());
+    }
+
+    fn late(&mut self, batch: &Arc<Batch>, out: &mut Out<'_>) {
+        for (series, sample) in batch.iter() {
+            self.found.dirty(series.0, sample.time.nanos(), &self.lengths);
+        }
+        out.late(batch.clone());
+    }
+
+    fn ahead(&mut self, batch: &Arc<Batch>, out: &mut Out<'_>) {
+        self.ahead.push(batch.clone());
+        out.ahead(batch.clone());
+    }
+
+    /// Closes the windows of series that no longer move.
+    fn watermark(&mut self, watermark: &Watermark, out: &mut Out<'_>) {
+        let Some((source, reached)) = self.origins.reached(watermark, self.lengths[0]) else { return };
+        // An idle source moves no more; another gets one window's time.
+        let idle = watermark.time == Timestamp::MAX;
+        let reached = if idle { reached } else { reached.saturating_sub(self.lengths[0]) };
+        for (series, place) in self.places.iter_mut().enumerate().filter(|(_, place)| place.source == source) {
+            let moves = std::mem::take(&mut place.moves);
+            if idle || !moves {
+                place.close_to(series as u32, reached, &self.lengths, &mut self.found);
+            }
+        }
+        self.emit(out);
+    }
+
+    fn idle(&mut self, out: &mut Out<'_>) {
+        self.redo(REDO_SAMPLES);
+        self.emit(out);
+    }
+
+    fn checkpoint(&mut self, cut: Cut, out: &mut Out<'_>) -> Vec<u8> {
+        if cut.last {
+            self.redo(usize::MAX);
+        }
+        let ahead = self.tell_open();
+        if cut.last {
+            self.tell_stored(ahead);
+        }
+        self.emit(out);
+        self.state()
+    }
+
+    fn restore(&mut self, state: &[u8], shard: Shard) -> bool {
+        self.read(&mut Reader(state), shard).is_some()
+    }
+
+    fn dropped(&self) -> crate::flow::Dropped {
+        let lost = (self.lost > 0).then_some(("late: its windows cannot be read again", self.lost));
+        lost.into_iter().collect()
+    }
+
+    fn put_off(&self) -> u64 {
+        self.found.dirty.len() as u64
+    }
+}
