@@ -183,7 +183,7 @@ impl Spring {
 
 fn chosen(event: &Event, known: &mut Vec<u8>, wanted: &Wanted) -> Option<Event> {
     let mut some = |batch: &Arc<Batch>| -> Option<Arc<Batch>> {
-        let mut chosen = batch.like(0);
+        let mut chosen = batch.part(0);
         for (series, sample) in batch.iter() {
             if is_wanted(series, known, wanted) {
                 chosen.push(series, sample.time, sample.value);

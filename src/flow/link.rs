@@ -68,7 +68,7 @@ fn parts(step: &Step, of: usize) -> Vec<Step> {
 
 /// The batch by shard: a series is always in the same one.
 fn split(batch: &Batch, of: usize) -> Vec<Batch> {
-    let mut parts = vec![batch.like(batch.len() / of + 1); of];
+    let mut parts = vec![batch.part(batch.len() / of + 1); of];
     for (series, sample) in batch.iter() {
         parts[series.index() % of].push(series, sample.time, sample.value);
     }

@@ -97,7 +97,7 @@ impl Order {
         let at = self.origin(&batch.source);
         if self.told.source != batch.source || self.told.len() + batch.len() > (1 << 16) {
             self.tell(step);
-            (self.told, self.late) = (batch.like(batch.len()), batch.like(0));
+            (self.told, self.late) = (batch.part(batch.len()), batch.part(0));
         }
         self.told.arrived = batch.arrived;
         self.late.arrived = batch.arrived;
@@ -183,7 +183,7 @@ impl Order {
             }
             let name = origin.name.clone();
             self.tell(step);
-            self.told = Batch { source: name, ..batch.like(0) };
+            self.told = Batch { source: name, ..batch.part(0) };
             self.sweep(at, i64::MAX);
             self.tell(step);
             self.marks.insert(at, i64::MAX);
@@ -218,7 +218,7 @@ impl Order {
     }
 
     fn tell(&mut self, step: &mut Step) {
-        let like = self.told.like(0);
+        let like = self.told.part(0);
         if self.told.len() > 0 {
             step.push(Event::Batch(Arc::new(std::mem::replace(&mut self.told, like.clone()))));
         }

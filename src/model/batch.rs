@@ -14,19 +14,19 @@ pub struct Sample {
     pub value: f64,
 }
 
-/// Samples in columns, in the order they came. `series`, `times` (nanoseconds since the epoch) and `values` have one
-/// length.
+/// Samples in columns, in the order they came, and from where and when. `series`, `times` (nanoseconds since the epoch)
+/// and `values` have one length.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
-    /// The source that brought it; empty where nobody says.
-    pub source: Arc<str>,
-    /// When it came in, by the clock.
-    pub arrived: Timestamp,
     pub series: Vec<u32>,
     pub times: Vec<i64>,
     pub values: Vec<f64>,
     /// What sources say besides numbers: rows of [`super::Table::is_logged`].
     pub rows: Vec<Rows>,
+    /// Name of the source that brought it; empty where nobody said.
+    pub source: Arc<str>,
+    /// What the clock said when it came in; 1970 where nobody looked.
+    pub arrived: Timestamp,
 }
 
 impl Batch {
@@ -39,8 +39,8 @@ impl Batch {
         }
     }
 
-    /// An empty one that came as this one did.
-    pub fn like(&self, samples: usize) -> Self {
+    /// An empty one that came as this one did, for a part of it.
+    pub fn part(&self, samples: usize) -> Self {
         Batch { source: self.source.clone(), arrived: self.arrived, ..Batch::with_capacity(samples) }
     }
 

@@ -165,7 +165,7 @@ impl Compress {
         if !self.done.is_empty() {
             let done = std::mem::take(&mut self.done);
             out.rows(Rows { table: Table::Compressed, batch: rows(&done) });
-            let mut batch = from.like(done.len());
+            let mut batch = from.part(done.len());
             let samples = done.iter().map(|(series, point)| (SeriesId(*series), point.sample));
             samples.for_each(|(series, sample)| batch.push(series, sample.time, sample.value));
             out.batch(Arc::new(batch));
