@@ -13,8 +13,7 @@ pub(super) fn stage_rows(stages: &[StageStats]) -> RecordBatch {
         |of: fn(&StageStats) -> u64| -> ArrayRef { Arc::new(UInt64Array::from_iter_values(stages.iter().map(of))) };
     let share =
         |of: fn(&StageStats) -> f64| -> ArrayRef { Arc::new(Float64Array::from_iter_values(stages.iter().map(of))) };
-    let inputs: ArrayRef =
-        Arc::new(StringArray::from_iter_values(stages.iter().map(|stage| stage.inputs.join(","))));
+    let inputs: ArrayRef = Arc::new(StringArray::from_iter_values(stages.iter().map(|stage| stage.inputs.join(","))));
     let watermarks: TimestampNanosecondArray = stages.iter().map(|stage| stage.watermark).collect();
     let failures: ArrayRef = Arc::new(stages.iter().map(|stage| stage.failure.as_deref()).collect::<StringArray>());
     RecordBatch::try_from_iter_with_nullable([

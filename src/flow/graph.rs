@@ -161,7 +161,12 @@ impl Graph {
                         }
                         let meter = Arc::new(Meter::default());
                         let inputs = wiring.inputs(at, number);
-                        graph.posts.push(Post { node: at, shard: number, meter: meter.clone(), queues: inputs.clone() });
+                        graph.posts.push(Post {
+                            node: at,
+                            shard: number,
+                            meter: meter.clone(),
+                            queues: inputs.clone(),
+                        });
                         let work = Work {
                             key: format!("{whose}{number}"),
                             fingerprint,
@@ -237,7 +242,8 @@ impl Graph {
     fn stats_of(&self, post: &Post, now: i64) -> StageStats {
         let (meter, node) = (&post.meter, &self.nodes[post.node]);
         let is_source = post.queues.is_empty();
-        let queued = if is_source { self.queue.len() } else { post.queues.iter().map(Receiver::len).max().unwrap_or(0) };
+        let queued =
+            if is_source { self.queue.len() } else { post.queues.iter().map(Receiver::len).max().unwrap_or(0) };
         // What waits anywhere before it came in after what it did last.
         let waits = self.queue.len() > 0 || queued > 0 || self.is_behind(post);
         let arrived = meter.arrived.load(Ordering::Relaxed);
@@ -303,7 +309,13 @@ impl Wiring {
     fn of(spec: &GraphSpec) -> Wiring {
         let width = |node: &Node| match &node.does {
             Does::Source(_) => 1,
-            Does::Stage { crosses_series, .. } => if *crosses_series { 1 } else { spec.shards },
+            Does::Stage { crosses_series, .. } => {
+                if *crosses_series {
+                    1
+                } else {
+                    spec.shards
+                }
+            }
         };
         let widths: Vec<usize> = spec.nodes.iter().map(width).collect();
         let mut wiring = Wiring { widths, outlets: BTreeMap::new(), inputs: BTreeMap::new() };
@@ -349,3 +361,7 @@ impl Wiring {
         self.inputs.get(&(node, thread)).cloned().unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+#[path = "graph_tests.rs"]
+mod tests;

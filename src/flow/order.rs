@@ -353,7 +353,9 @@ mod tests {
             .flat_map(|event| match event {
                 Event::Batch(batch) => samples(batch, ""),
                 Event::Late(batch) => samples(batch, "late "),
-                Event::Watermark(Watermark { source, time }) if *time == Timestamp::MAX => vec![format!("{source} idle")],
+                Event::Watermark(Watermark { source, time }) if *time == Timestamp::MAX => {
+                    vec![format!("{source} idle")]
+                }
                 Event::Watermark(Watermark { source, time }) => vec![format!("{source}<{}", time.nanos() / SECOND)],
                 _ => Vec::new(),
             })

@@ -145,8 +145,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::flow::{Graph, GraphSpec, Node, Out, Sink, Stage};
-    use crate::model::{LABELS_MAX, Labels, Rows, Timestamp};
+    use crate::model::{LABELS_MAX, Labels, Timestamp};
     use crate::store::{Behind, StoreSpec, Tap};
     use crate::world::{Clock, SimClock, SimDisk, World};
 
@@ -193,22 +192,6 @@ mod tests {
         fn restore(&self, _: &[u8]) {}
     }
 
-    impl Stage for Notes {
-        fn batch(&mut self, batch: &Arc<Batch>, _: &mut Out<'_>) {
-            self.pass(batch.clone());
-        }
-        fn checkpoint(&mut self, _: &mut Out<'_>) -> Vec<u8> {
-            Vec::new()
-        }
-        fn restore(&mut self, _: &[u8]) -> bool {
-            true
-        }
-    }
-
-    impl Sink for Notes {
-        fn rows(&self, _: Rows) {}
-    }
-
     #[test]
     fn pipelines_are_told_where_and_when_a_batch_came_from_the_log_too() {
         let bed = Bed::new();
@@ -232,24 +215,6 @@ mod tests {
         drop((doors, store));
         bed.open().attach(Arc::new(notes.clone())).unwrap();
         assert_eq!(notes.take(), told);
-    }
-
-    #[test]
-    fn parts_of_a_batch_came_as_it_did() {
-        let notes = Notes::default();
-        let stage = notes.clone();
-        let node = Node { name: "n".into(), from: None, make: Box::new(move |_| Box::new(stage.clone())) };
-        let spec = GraphSpec { name: "g".into(), shards: 2, nodes: vec![node], lateness: Duration::ZERO };
-        let sink: Arc<dyn Sink> = Arc::new(notes.clone());
-        let graph = Graph::start(&spec, &World::real(), &sink, &BTreeMap::new()).unwrap();
-        let arrived = Timestamp::from_nanos(5);
-        let mut batch = Batch { source: "a".into(), arrived, ..Batch::default() };
-        (0..3).for_each(|series| batch.push(SeriesId(series), Timestamp::from_nanos(1), 1.0));
-        graph.pass(&Arc::new(batch));
-        drop(graph);
-        let mut told = notes.take();
-        told.sort_unstable();
-        assert_eq!(told, [("a".to_owned(), arrived, 1), ("a".to_owned(), arrived, 2)]);
     }
 
     #[test]

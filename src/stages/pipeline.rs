@@ -83,7 +83,10 @@ impl PipelineSpec {
     /// Its sources, and the one that need not be written.
     fn all_sources(&self) -> Vec<SourceSpec> {
         if self.sources.is_empty() {
-            return vec![SourceSpec { name: LIVE.to_owned(), read: ReadSpec::Live(super::source::LiveSpec::default()) }];
+            return vec![SourceSpec {
+                name: LIVE.to_owned(),
+                read: ReadSpec::Live(super::source::LiveSpec::default()),
+            }];
         }
         self.sources.clone()
     }
@@ -101,7 +104,11 @@ impl PipelineSpec {
             fault("shards", format!("shards = {} cannot be: write 1 to 64", self.shards), false);
         }
         if self.lateness > Duration::from_secs(86_400) {
-            fault("lateness", "lateness is over a day: samples would wait in memory so long; write up to 1d".into(), false);
+            fault(
+                "lateness",
+                "lateness is over a day: samples would wait in memory so long; write up to 1d".into(),
+                false,
+            );
         }
         if self.stages.is_empty() {
             fault("stages", "there is no stage: add `[[stages]]`".to_owned(), true);

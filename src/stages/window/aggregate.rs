@@ -143,9 +143,8 @@ pub(super) fn series_column(series: impl Iterator<Item = u32>) -> ArrayRef {
 
 /// `count`, `sum`, `min`, `max`, `first`, `last`, `sketch`.
 pub(super) fn columns<'a>(windows: impl Iterator<Item = &'a Aggregate> + Clone) -> Vec<ArrayRef> {
-    let numbers = |of: fn(&Aggregate) -> f64| -> ArrayRef {
-        Arc::new(Float64Array::from_iter_values(windows.clone().map(of)))
-    };
+    let numbers =
+        |of: fn(&Aggregate) -> f64| -> ArrayRef { Arc::new(Float64Array::from_iter_values(windows.clone().map(of))) };
     let sketches: Vec<Vec<u8>> = windows
         .clone()
         .map(|window| {

@@ -218,14 +218,7 @@ impl Sessions {
 }
 
 /// The samples of the session that a time lies in, none of them after `last`; empty where it cannot be read.
-fn session_around(
-    past: &mut dyn Past,
-    series: u32,
-    time: i64,
-    gap: i64,
-    last: i64,
-    read: &mut usize,
-) -> Vec<Sample> {
+fn session_around(past: &mut dyn Past, series: u32, time: i64, gap: i64, last: i64, read: &mut usize) -> Vec<Sample> {
     let mut reach = gap.saturating_mul(REACH);
     loop {
         let (from, to) = (time.saturating_sub(reach), time.saturating_add(reach));
@@ -239,7 +232,8 @@ fn session_around(
             return Vec::new();
         }
         let mut sessions = samples.chunk_by(|a, b| b.time.nanos() - a.time.nanos() <= gap);
-        let holds = |session: &&[Sample]| session[0].time.nanos() <= time && session[session.len() - 1].time.nanos() >= time;
+        let holds =
+            |session: &&[Sample]| session[0].time.nanos() <= time && session[session.len() - 1].time.nanos() >= time;
         let Some(session) = sessions.find(holds) else { return Vec::new() };
         let (first, end) = (session[0].time.nanos(), session[session.len() - 1].time.nanos());
         let is_whole = first.saturating_sub(from) > gap && to.saturating_sub(end) > gap;

@@ -4,8 +4,8 @@ use arrow::array::AsArray;
 use arrow::datatypes::{Float64Type, Int64Type, TimestampNanosecondType, UInt32Type, UInt64Type};
 
 use super::*;
-use crate::flow::{Cut, Order, OrderSpec, Out, Past, Shard, Sink, Step};
 use crate::flow::Event;
+use crate::flow::{Cut, Order, OrderSpec, Out, Past, Shard, Sink, Step};
 use crate::model::{Batch, Rows, Sample, SeriesId, Span};
 use crate::world::Chance;
 
@@ -181,7 +181,9 @@ fn rollups_and_their_tiers_say_what_the_samples_say() {
         for (series, samples) in by_series(&samples) {
             for every in [10, 60, 600, 3600] {
                 let mut windows: BTreeMap<i64, Vec<(i64, f64)>> = BTreeMap::new();
-                samples.iter().for_each(|(&time, &value)| windows.entry(time / every * every).or_default().push((time, value)));
+                samples
+                    .iter()
+                    .for_each(|(&time, &value)| windows.entry(time / every * every).or_default().push((time, value)));
                 wanted.extend(windows.iter().map(|(&start, samples)| ((series, every * SECOND, start), text(samples))));
             }
         }
