@@ -120,6 +120,9 @@ fn pairs() {
 fn rolling() {
     let mut chance = Chance(2);
     let values: Vec<f64> = (0..1 << 16).map(|_| 50.0 + f64::from(chance.normal())).collect();
+    // Not in the order of their memory, which the processor would foresee.
+    let mut order: Vec<usize> = (0..SERIES).collect();
+    order.sort_by_cached_key(|_| chance.next());
     for run in [1, 10, 100] {
         // Each on its own place of the heap, as in the stage.
         let mut all: Vec<Box<RollingZ>> = (0..SERIES).map(|_| Box::new(RollingZ::new(WINDOW))).collect();
@@ -129,7 +132,8 @@ fn rolling() {
         }
         let (mut beyond, mut at) = (0, 0);
         measure(&format!("rolling, runs of {run}"), "value", SERIES * run, || {
-            for rolling in &mut all {
+            for &series in &order {
+                let rolling = &mut all[series];
                 for _ in 0..run {
                     let value = values[at];
                     at = (at + 1) % values.len();
