@@ -99,7 +99,7 @@ fn measure(name: &str, unit: &str, units: usize, round: impl FnMut()) {
 }
 
 fn pairs() {
-    for (what, common) in [("noise", 0.0), ("half in common", 0.5), ("alike", 0.9999)] {
+    for (what, common) in [("noise", 0.0), ("half in common", 0.5), ("alike", 0.9999), ("the same", 1.0)] {
         for points in [59, 143] {
             for count in [1000, 5000, 10_000] {
                 let name = format!("pairs, {what}, {count} rows of {points}");
