@@ -58,7 +58,7 @@ pub struct Reading {
     pub queue: f64,
 }
 
-/// The same in percent and averaged.
+/// The same, averaged.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Usage {
     pub cpu: f64,
@@ -118,7 +118,7 @@ impl Governor {
         let is_out_of_memory = reading.memory.is_finite() && 100.0 * reading.memory >= self.spec.bounds[3];
         if is_out_of_memory {
             // What comes next may be the end of the process: there is no time to average.
-            self.usage.memory = self.usage.memory.max(100.0 * reading.memory);
+            self.usage.memory = self.usage.memory.max(reading.memory);
         }
         self.note(at);
         let zone = if is_out_of_memory { Zone::Critical } else { self.next(at) };
@@ -131,7 +131,7 @@ impl Governor {
         let mix = |mean: &mut f64, share: f64, over: Duration, first: f64| {
             let weight = since.map_or(first, |since| weight(since, over));
             if share.is_finite() {
-                *mean += weight * (100.0 * share - *mean);
+                *mean += weight * (share - *mean);
             }
         };
         // Before the start there was no load.
@@ -142,7 +142,7 @@ impl Governor {
 
     /// Notes since when it is over and under.
     fn note(&mut self, at: Duration) {
-        let (most, _) = self.usage.most();
+        let most = 100.0 * self.usage.most().0;
         for (over, bound) in self.over.iter_mut().zip(self.spec.bounds) {
             *over = (most >= bound).then(|| over.unwrap_or(at));
         }
@@ -277,7 +277,7 @@ mod tests {
         run.step(memory(95.0));
         let [(60, change)] = run.changes[..] else { panic!("{:?}", run.changes) };
         assert_eq!((change.zone, change.before, change.cause), (Zone::Critical, Zone::Green, "memory"));
-        assert!(change.usage.memory >= 95.0, "{change:?}");
+        assert!(change.usage.memory >= 0.95, "{change:?}");
         // It comes down one zone at a time, a minute each, from when it is under the bound by the margin.
         run.last(600, memory(40.0));
         assert_eq!(run.zones(), ["critical", "red", "orange", "yellow", "green"]);

@@ -102,19 +102,19 @@ impl Effects {
                 paces: [Usual, Slowed, Paused, Paused],
                 compression: Compression::Aggressive,
                 defers_heavy_work: false,
-                warning: Some("a limit is near: sources of priority medium and low are not asked"),
+                warning: Some("a limit is near: sources of priority medium and low step back"),
             },
             Zone::Red => Effects {
                 paces: [Usual, Paused, Paused, Paused],
                 compression: Compression::Emergency,
                 defers_heavy_work: true,
-                warning: Some("a limit is very near: only critical sources are asked, heavy work waits"),
+                warning: Some("a limit is very near: all but critical sources step back, heavy work waits"),
             },
             Zone::Critical => Effects {
                 paces: [Slowed, Paused, Paused, Paused],
                 compression: Compression::Emergency,
                 defers_heavy_work: true,
-                warning: Some("at the limit: critical sources are asked less often, no others, heavy work waits"),
+                warning: Some("at the limit: all sources step back, heavy work waits"),
             },
         }
     }
