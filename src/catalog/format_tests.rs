@@ -55,7 +55,7 @@ fn what_is_kept_has_the_fields_that_the_text_of_the_format_names() {
     let store = head["store"].as_str().unwrap();
     assert!(store.len() == 16 && u64::from_str_radix(store, 16).is_ok(), "{store}");
     let wanted = serde_json::json!({
-        "format": 3, "store": store, "generation": 2, "wal_floor": 0, "checkpoint": null, "next_number": 8,
+        "format": 4, "store": store, "generation": 2, "wal_floor": 0, "checkpoint": null, "next_number": 8,
         "segments": 1, "segments_sum": crc32c::crc32c(record.as_bytes()), "series": 1, "metrics": 1, "losses": 1, "acknowledged": 0,
     });
     assert_eq!(head, wanted);
@@ -70,9 +70,9 @@ fn what_is_kept_has_the_fields_that_the_text_of_the_format_names() {
 
 #[test]
 fn another_format_is_refused_whatever_the_size_of_its_log() {
-    let before = (b"format".as_slice(), 1_u64.to_be_bytes().to_vec());
-    let later = (HEAD, seal(HEAD, format!(r#"{{"format":{},"else":[]}}"#, FORMAT + 1).as_bytes()));
-    let cases = [(before, 1), (later, FORMAT + 1)];
+    let first = (b"format".as_slice(), 1_u64.to_be_bytes().to_vec());
+    let head = |format: u64| (HEAD, seal(HEAD, format!(r#"{{"format":{format},"else":[]}}"#).as_bytes()));
+    let cases = [(first, 1), (head(FORMAT - 1), FORMAT - 1), (head(FORMAT + 1), FORMAT + 1)];
     for ((key, value), format) in cases {
         for log_segment in [512 << 10, 128 << 10, 32 << 10] {
             let dir = tempfile::tempdir().unwrap();

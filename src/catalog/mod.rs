@@ -30,7 +30,7 @@ use trees::{Trees, series_blocks};
 use witness::Witness;
 
 /// Version of the layout of everything in the data directory (`store/FORMAT.md`). Another one is refused.
-pub const FORMAT: u64 = 3;
+pub const FORMAT: u64 = 4;
 
 /// What goes wrong with the catalog.
 #[derive(Debug, thiserror::Error)]

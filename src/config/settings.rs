@@ -76,14 +76,27 @@ impl StoreSettings {
     pub fn retention(&self) -> Retention {
         let of_metric =
             |settings: &RetainSettings| Some(MetricRule { metric: settings.metric.clone()?, keep: settings.keep? });
-        let RetainTables { rollups, anomalies, correlations, compressed, staleness, histograms, others } =
-            &self.retain_tables;
+        let RetainTables {
+            rollups,
+            sliding,
+            sessions,
+            anomalies,
+            correlations,
+            compressed,
+            staleness,
+            histograms,
+            zones,
+            others,
+        } = &self.retain_tables;
         let tables = [
+            (Table::Sliding, sliding),
+            (Table::Sessions, sessions),
             (Table::Anomalies, anomalies),
             (Table::Correlations, correlations),
             (Table::Compressed, compressed),
             (Table::Staleness, staleness),
             (Table::Histograms, histograms),
+            (Table::Zones, zones),
         ];
         let nanos = |length: &WindowLength| i64::try_from(length.0.as_nanos()).unwrap_or(i64::MAX);
         Retention {
@@ -112,11 +125,15 @@ pub struct RetainSettings {
 pub struct RetainTables {
     /// By the length of their windows, as in `{ "1h" = "2y", "1m" = "30d" }`; windows of other lengths go by `others`.
     pub rollups: BTreeMap<WindowLength, Keep>,
+    /// Whatever the length of their windows.
+    pub sliding: Option<Keep>,
+    pub sessions: Option<Keep>,
     pub anomalies: Option<Keep>,
     pub correlations: Option<Keep>,
     pub compressed: Option<Keep>,
     pub staleness: Option<Keep>,
     pub histograms: Option<Keep>,
+    pub zones: Option<Keep>,
     /// All that is not named here; without it, `retention`.
     pub others: Option<Keep>,
 }
@@ -567,6 +584,11 @@ mod tests {
         let of_table = |table| retention.of_row(table, None).length();
         assert!(of_table(Table::Anomalies) > days(364));
         assert_eq!(of_table(Table::Correlations), days(90));
+        for table in Table::ALL.into_iter().filter(|table| !text.contains(table.name())) {
+            let named = format!("{text}\n{} = \"11d\"", table.name());
+            let retention = Settings::read("p.toml", &named, []).unwrap().store_spec().retention;
+            assert_eq!(retention.of_row(table, Some(1)).length(), days(11), "{}", table.name());
+        }
         let others = format!("{text}\nothers = \"forever\"");
         let retention = Settings::read("p.toml", &others, []).unwrap().store_spec().retention;
         assert_eq!(retention.of_row(Table::Compressed, None), Keep::Forever);

@@ -224,7 +224,7 @@ fn send_all(links: &[Sender<Event>], event: &Event) {
 
 /// The batch by shard: a series is always in the same one.
 fn split(batch: &Batch, shards: usize) -> Vec<Arc<Batch>> {
-    let mut parts = vec![Batch::with_capacity(batch.len() / shards + 1); shards];
+    let mut parts = vec![batch.part(batch.len() / shards + 1); shards];
     for (series, sample) in batch.iter() {
         parts[series.index() % shards].push(series, sample.time, sample.value);
     }

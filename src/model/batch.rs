@@ -14,8 +14,8 @@ pub struct Sample {
     pub value: f64,
 }
 
-/// Samples in columns, in the order they came. `series`, `times` (nanoseconds since the epoch) and `values` have one
-/// length.
+/// Samples in columns, in the order they came, and from where and when. `series`, `times` (nanoseconds since the epoch)
+/// and `values` have one length.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
     pub series: Vec<u32>,
@@ -23,6 +23,10 @@ pub struct Batch {
     pub values: Vec<f64>,
     /// What sources say besides numbers: rows of [`super::Table::is_logged`].
     pub rows: Vec<Rows>,
+    /// Name of the source that brought it; empty where nobody said.
+    pub source: Arc<str>,
+    /// What the clock said when it came in; 1970 where nobody looked.
+    pub arrived: Timestamp,
 }
 
 impl Batch {
@@ -31,8 +35,13 @@ impl Batch {
             series: Vec::with_capacity(samples),
             times: Vec::with_capacity(samples),
             values: Vec::with_capacity(samples),
-            rows: Vec::new(),
+            ..Batch::default()
         }
+    }
+
+    /// An empty one that came as this one did, for a part of it.
+    pub fn part(&self, samples: usize) -> Self {
+        Batch { source: self.source.clone(), arrived: self.arrived, ..Batch::with_capacity(samples) }
     }
 
     pub fn push(&mut self, series: SeriesId, time: Timestamp, value: f64) {

@@ -15,6 +15,10 @@ use super::{SeriesId, Timestamp};
 pub enum Table {
     /// Windowed aggregates of a series.
     Rollups,
+    /// The same of windows that begin oftener than they are long.
+    Sliding,
+    /// The same of stretches in which a series had no gap of some length.
+    Sessions,
     /// Episodes in which a series left its usual range.
     Anomalies,
     /// Pairs of series that moved together in a window.
@@ -25,6 +29,8 @@ pub enum Table {
     Staleness,
     /// Distributions that came as one sample, as native and exponential histograms do.
     Histograms,
+    /// How loaded the program itself was, each time that its zone changed.
+    Zones,
 }
 
 /// Rows of one table, of its schema.
@@ -54,19 +60,46 @@ fn text(name: &str) -> Field {
     Field::new(name, DataType::Utf8, false)
 }
 
+/// A length of time in nanoseconds.
+fn length(name: &str) -> Field {
+    Field::new(name, DataType::Int64, false)
+}
+
+fn sketch() -> Field {
+    Field::new("sketch", DataType::Binary, false)
+}
+
+/// What a window says of its samples, behind the columns that name it.
+fn aggregates(window: impl IntoIterator<Item = Field>) -> Vec<Field> {
+    let numbers = ["sum", "min", "max", "first", "last"].map(number);
+    window.into_iter().chain([count("count")]).chain(numbers).chain([sketch()]).collect()
+}
+
 impl Table {
-    pub const ALL: [Table; 6] =
-        [Table::Rollups, Table::Anomalies, Table::Correlations, Table::Compressed, Table::Staleness, Table::Histograms];
+    pub const ALL: [Table; 9] = [
+        Table::Rollups,
+        Table::Sliding,
+        Table::Sessions,
+        Table::Anomalies,
+        Table::Correlations,
+        Table::Compressed,
+        Table::Staleness,
+        Table::Histograms,
+        Table::Zones,
+    ];
 
     /// Its name in SQL and of its folder.
     pub const fn name(self) -> &'static str {
         match self {
             Table::Rollups => "rollups",
+            Table::Sliding => "sliding",
+            Table::Sessions => "sessions",
             Table::Anomalies => "anomalies",
             Table::Correlations => "correlations",
             Table::Compressed => "compressed",
             Table::Staleness => "staleness",
             Table::Histograms => "histograms",
+            Table::Zones => "zones",
         }
     }
 
@@ -74,43 +107,47 @@ impl Table {
         Self::ALL.into_iter().find(|table| table.name() == name)
     }
 
-    /// Whether its rows come from sources and are in the log, rather than from stages that the log gives them again.
+    /// Whether its rows come from sources, or the program itself, and are in the log, rather than from stages that the log
+    /// gives them again.
     pub const fn is_logged(self) -> bool {
-        matches!(self, Table::Staleness | Table::Histograms)
+        matches!(self, Table::Staleness | Table::Histograms | Table::Zones)
+    }
+
+    /// The column that counts what a row was made of, where there may be rows made of nothing: such a one says that there
+    /// is nothing, or nothing any more, at its key or in its group. It is kept as the others are, and shown to nobody.
+    pub const fn count_column(self) -> Option<&'static str> {
+        match self {
+            Table::Rollups | Table::Sliding | Table::Sessions => Some("count"),
+            Table::Correlations => Some("points"),
+            Table::Anomalies | Table::Compressed | Table::Staleness | Table::Histograms | Table::Zones => None,
+        }
     }
 
     /// How many leading columns sort the table.
     pub const fn key_columns(self) -> usize {
         match self {
-            Table::Rollups | Table::Anomalies => 3,
-            Table::Correlations => 4,
+            Table::Sliding | Table::Correlations => 4,
+            Table::Rollups | Table::Sessions | Table::Anomalies => 3,
             Table::Compressed | Table::Staleness | Table::Histograms => 2,
+            Table::Zones => 1,
         }
     }
 
     /// How many leading columns name a group, which is replaced whole when it is written again.
     pub const fn group_columns(self) -> usize {
         match self {
-            Table::Rollups | Table::Anomalies => 3,
+            Table::Sliding => 4,
+            Table::Rollups | Table::Sessions | Table::Anomalies => 3,
             Table::Correlations | Table::Compressed | Table::Staleness | Table::Histograms => 2,
+            Table::Zones => 1,
         }
     }
 
     pub fn schema(self) -> SchemaRef {
         let fields = match self {
-            Table::Rollups => vec![
-                series("series"),
-                // Length of the window in nanoseconds.
-                Field::new("every", DataType::Int64, false),
-                time("time"),
-                count("count"),
-                number("sum"),
-                number("min"),
-                number("max"),
-                number("first"),
-                number("last"),
-                Field::new("sketch", DataType::Binary, false),
-            ],
+            Table::Rollups => aggregates([series("series"), length("every"), time("time")]),
+            Table::Sliding => aggregates([series("series"), length("length"), length("every"), time("time")]),
+            Table::Sessions => aggregates([series("series"), length("gap"), time("time"), time("end")]),
             Table::Anomalies => vec![
                 series("series"),
                 text("method"),
@@ -125,14 +162,27 @@ impl Table {
             Table::Correlations => {
                 vec![time("time"), time("end"), series("series_a"), series("series_b"), number("r"), count("points")]
             }
-            Table::Compressed => vec![series("series"), time("time"), number("value"), number("error")],
-            Table::Staleness => vec![series("series"), time("time")],
-            Table::Histograms => vec![
+            Table::Compressed => vec![
                 series("series"),
                 time("time"),
-                number("count"),
-                number("sum"),
-                Field::new("sketch", DataType::Binary, false),
+                number("value"),
+                number("error"),
+                // That the point stands for, itself among them.
+                count("samples"),
+                // Why it was kept.
+                text("kept"),
+            ],
+            Table::Staleness => vec![series("series"), time("time")],
+            Table::Histograms => vec![series("series"), time("time"), number("count"), number("sum"), sketch()],
+            Table::Zones => vec![
+                time("time"),
+                text("zone"),
+                text("before"),
+                // Shares from 0 to 1.
+                number("cpu"),
+                number("memory"),
+                number("queue"),
+                text("cause"),
             ],
         };
         Arc::new(Schema::new(fields))

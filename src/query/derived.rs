@@ -4,7 +4,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, DictionaryArray, Float64Array, Int32Array, RecordBatch, StringArray};
+use arrow::array::{
+    ArrayRef, AsArray, BooleanArray, DictionaryArray, Float64Array, Int32Array, RecordBatch, StringArray,
+};
+use arrow::compute::{cast, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Float64Type, Int32Type, Int64Type, Schema, SchemaRef, UInt32Type, UInt64Type};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
@@ -19,6 +22,8 @@ use crate::model::{SeriesId, Table};
 use crate::stats::Sketch;
 use crate::store::Snapshot;
 
+/// Columns of lengths of time, nanoseconds as they are stored, that are shown as texts.
+const LENGTHS: [&str; 3] = ["every", "length", "gap"];
 const PERCENTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99)];
 
 /// One derived table.
@@ -53,7 +58,7 @@ fn fields(table: Table, dimension: &Dimension) -> Vec<Field> {
             }
             "series_a" => fields.extend(["metric_a", "series_a"].map(|name| Field::new(name, DataType::Utf8, false))),
             "series_b" => fields.extend(["metric_b", "series_b"].map(|name| Field::new(name, DataType::Utf8, false))),
-            "every" => fields.push(Field::new("every", DataType::Utf8, false)),
+            name if LENGTHS.contains(&name) => fields.push(Field::new(name, DataType::Utf8, false)),
             "sketch" => {
                 fields.push(Field::new("avg", DataType::Float64, false));
                 fields.extend(PERCENTILES.map(|(name, _)| Field::new(name, DataType::Float64, true)));
@@ -98,6 +103,7 @@ impl TableProvider for DerivedTable {
         let made = schema.clone();
         let partition = BlockingPartition::boxed(schema.clone(), move |out| {
             let rows = snapshot.rows(table).map_err(|error| DataFusionError::External(Box::new(error)))?;
+            let rows = without_empty(table, rows)?;
             let columns = made.fields().iter().map(|field| column(&rows, field, &dimension));
             let columns = columns.collect::<Result<Vec<_>>>()?;
             let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
@@ -106,6 +112,17 @@ impl TableProvider for DerivedTable {
         });
         plan(schema, vec![partition], limit)
     }
+}
+
+/// The rows but those that say that there is nothing, or nothing any more, at their key.
+fn without_empty(table: Table, rows: RecordBatch) -> Result<RecordBatch> {
+    let Some(counts) = table.count_column().and_then(|name| rows.column_by_name(name)) else { return Ok(rows) };
+    let counts = counts.as_primitive::<UInt64Type>().values();
+    if !counts.contains(&0) {
+        return Ok(rows);
+    }
+    let kept: Vec<bool> = counts.iter().map(|&count| count > 0).collect();
+    Ok(filter_record_batch(&rows, &BooleanArray::from(kept))?)
 }
 
 /// A column as SQL shows it, from the rows as they are stored.
@@ -127,12 +144,18 @@ fn column(rows: &RecordBatch, field: &Field, dimension: &Dimension) -> Result<Ar
     let text = |id: SeriesId| dimension.registry().def(id).to_string();
     let metric = |id: SeriesId| dimension.registry().metric(id);
     Ok(match field.name().as_str() {
+        // The metric, or a label, which may have the name of a column of another table.
+        name if *field.data_type() == text_type() => {
+            let label = name.strip_prefix("label_").filter(|label| is_taken(rows, label));
+            let text = dimension.text(label.unwrap_or(name), &series("series")?);
+            Arc::new(DictionaryArray::<Int32Type>::try_new(Int32Array::from(text.keys), text.values)?)
+        }
         "series" => names(series("series")?, &text),
         "series_a" | "series_b" => names(series(field.name())?, &text),
         "metric_a" => names(series("series_a")?, &metric),
         "metric_b" => names(series("series_b")?, &metric),
-        "every" => {
-            let nanos = stored("every")?.as_primitive::<Int64Type>();
+        name if LENGTHS.contains(&name) => {
+            let nanos = stored(name)?.as_primitive::<Int64Type>();
             let told = |nanos: &i64| {
                 let length = std::time::Duration::from_nanos(nanos.unsigned_abs());
                 humantime::format_duration(length).to_string().replace(' ', "")
@@ -141,26 +164,105 @@ fn column(rows: &RecordBatch, field: &Field, dimension: &Dimension) -> Result<Ar
         }
         "avg" => {
             let sums = stored("sum")?.as_primitive::<Float64Type>().values().iter();
-            let counts = stored("count")?.as_primitive::<UInt64Type>().values().iter();
-            Arc::new(Float64Array::from_iter_values(sums.zip(counts).map(|(sum, &count)| sum / count as f64)))
+            let counts = cast(stored("count")?, &DataType::Float64)?;
+            let counts = counts.as_primitive::<Float64Type>().values().iter();
+            Arc::new(Float64Array::from_iter_values(sums.zip(counts).map(|(sum, count)| sum / count)))
         }
-        name if percentile(name).is_some() && rows.column_by_name("sketch").is_some() => {
+        name if percentile(name).is_some() => {
             let share = percentile(name).unwrap_or(0.5);
             let sketches = stored("sketch")?.as_binary::<i32>();
             let quantile = |bytes: Option<&[u8]>| Sketch::decode(bytes?).ok()?.quantile(share);
             Arc::new(sketches.iter().map(quantile).collect::<Float64Array>())
         }
-        name => match rows.column_by_name(name) {
-            Some(column) => column.clone(),
-            None => {
-                let label = name.strip_prefix("label_").filter(|label| rows.column_by_name(label).is_some());
-                let text = dimension.text(label.unwrap_or(name), &series("series")?);
-                Arc::new(DictionaryArray::<Int32Type>::try_new(Int32Array::from(text.keys), text.values)?)
-            }
-        },
+        name => stored(name)?.clone(),
     })
+}
+
+/// Whether a table shows a column of this name, so that a label must be shown under another one.
+fn is_taken(rows: &RecordBatch, name: &str) -> bool {
+    let of_sketch = || rows.column_by_name("sketch").is_some() && (name == "avg" || percentile(name).is_some());
+    rows.column_by_name(name).is_some() || of_sketch()
 }
 
 fn percentile(name: &str) -> Option<f64> {
     PERCENTILES.iter().find(|(known, _)| *known == name).map(|(_, share)| *share)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::json::ReaderBuilder;
+
+    use super::super::testing::Bench;
+    use super::*;
+    use crate::model::Rows;
+
+    const MINUTE: i64 = 60_000_000_000;
+
+    /// Adds a row, made of so many samples, that begins so many minutes after noon.
+    fn add(bench: &Bench, table: Table, minute: u32, count: u32) {
+        let row = serde_json::json!({
+            "series": 0, "series_a": 0, "series_b": 0, "length": 15 * MINUTE, "every": 5 * MINUTE, "gap": 90 * MINUTE,
+            "time": format!("2026-01-31T12:{minute:02}:00Z"), "end": "2026-01-31T13:00:00Z", "peak": "2026-01-31T13:00:00Z",
+            "count": count, "points": count, "sum": 6, "min": 1, "max": 3, "first": 1, "last": 3, "sketch": "00",
+            "r": 1, "value": 2, "expected": 1, "score": 9, "error": 0, "samples": 7, "method": "z", "kept": "door",
+            "zone": "red", "before": "green", "cpu": 0.5, "memory": 0.25, "queue": 1, "cause": "queue",
+        });
+        let mut decoder = ReaderBuilder::new(table.schema()).build_decoder().unwrap();
+        decoder.serialize(&[row]).unwrap();
+        bench.store.add_rows(Rows { table, batch: decoder.flush().unwrap().unwrap() });
+    }
+
+    #[test]
+    fn every_table_is_shown_with_its_lengths_as_texts_and_labels_of_any_name() {
+        let bench = Bench::new();
+        let labels = ["gap", "every", "avg", "p50", "series_a", "zone"].map(|name| (name, name));
+        bench.put("m", &labels, &[(0, 1.0)]);
+        Table::ALL.into_iter().for_each(|table| add(&bench, table, 0, 3));
+        for table in Table::ALL {
+            assert_eq!(bench.rows(&format!("SELECT * FROM {}", table.name())).len(), 1, "{}", table.name());
+        }
+        let shown = [
+            ("length, every, count, avg, gap FROM sliding", "15m 5m 3 2 gap"),
+            ("gap, time, \"end\", avg, label_gap, every FROM sessions", "1h30m 0 3600 2 gap every"),
+            ("every, label_every, avg, label_avg, p50, label_p50 FROM rollups", "5m every 2 avg NULL p50"),
+            ("time, zone, before, cpu, memory, queue, cause FROM zones", "0 red green 0.5 0.25 1 queue"),
+            (
+                "error, samples, kept, every, avg, p50, series_a, zone FROM compressed",
+                "0 7 door every avg p50 series_a zone",
+            ),
+            ("count, avg FROM histograms", "3 2"),
+        ];
+        for (columns, wanted) in shown {
+            assert_eq!(bench.rows(&format!("SELECT {columns}")), [wanted], "{columns}");
+        }
+    }
+
+    #[test]
+    fn rows_made_of_nothing_are_kept_and_not_shown() {
+        let tables: Vec<Table> = Table::ALL.into_iter().filter(|table| table.count_column().is_some()).collect();
+        let bench = Bench::new();
+        bench.put("m", &[], &[(0, 1.0)]);
+        let told = |wanted: &str| {
+            for table in &tables {
+                let found = bench.rows(&format!("SELECT count(*), max(time) FROM {}", table.name()));
+                assert_eq!(found, [wanted], "{}", table.name());
+            }
+        };
+        tables.iter().for_each(|&table| (0..4).for_each(|minute| add(&bench, table, minute, 1)));
+        told("4 180");
+        bench.store.flush().unwrap();
+        tables.iter().for_each(|&table| add(&bench, table, 3, 0));
+        told("3 120");
+        for minute in 4..8 {
+            bench.store.flush().unwrap();
+            tables.iter().for_each(|&table| add(&bench, table, minute, 0));
+        }
+        bench.store.flush().unwrap();
+        told("3 120");
+        assert!(bench.store.compact().unwrap() > 0);
+        told("3 120");
+        for &table in &tables {
+            assert_eq!(bench.store.snapshot().rows(table).unwrap().num_rows(), 8, "{}", table.name());
+        }
+    }
 }

@@ -1,13 +1,16 @@
 //! `compress`: each series thinned to the points that tell it within a stated error, as rows of `compressed`.
 //!
 //! Swinging door (Bristol 1990): of a stretch that a straight line follows within the error, only its ends are kept.
-//! The error is a share of the range that the series has shown so far; each row carries it. At least one point is kept
-//! every `gap`. The points kept are also what stages behind this one get.
+//! The error is a share of the range that the series has shown so far; each row carries it, how many samples its point
+//! stands for, and why it was kept. At least one point is kept every `gap`. The points kept are also what stages behind
+//! this one get.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, Float64Array, RecordBatch, TimestampNanosecondArray, UInt32Array};
+use arrow::array::{
+    ArrayRef, Float64Array, RecordBatch, StringArray, TimestampNanosecondArray, UInt32Array, UInt64Array,
+};
 use serde::Deserialize;
 
 use super::state::{Reader, Writer};
@@ -49,6 +52,17 @@ struct Door {
     flattest: f64,
     low: f64,
     high: f64,
+    /// Samples behind the kept one.
+    since: u64,
+}
+
+/// A point that is kept, and what its row says of it.
+#[derive(Clone, Copy, Debug)]
+struct Point {
+    sample: Sample,
+    error: f64,
+    samples: u64,
+    kept: &'static str,
 }
 
 impl Door {
@@ -61,24 +75,32 @@ impl Door {
             flattest: f64::NEG_INFINITY,
             low: value,
             high: value,
+            since: 0,
         }
     }
 
+    /// The last seen sample as a point.
+    fn point(&self, share: f64, kept: &'static str) -> Point {
+        Point { sample: self.seen, error: share * (self.high - self.low), samples: self.since, kept }
+    }
+
     /// Takes a sample later than the last; gives the point to keep when the door is shut.
-    fn take(&mut self, sample: Sample, share: f64, gap: i64) -> Option<(Sample, f64)> {
+    fn take(&mut self, sample: Sample, share: f64, gap: i64) -> Option<Point> {
         let error = share * (self.high - self.low);
         let run = (sample.time.nanos() - self.kept.time.nanos()) as f64;
         let slope = (sample.value - self.kept.value) / run;
-        let open =
-            (self.flattest..=self.steepest).contains(&slope) && sample.time.nanos() - self.kept.time.nanos() <= gap;
-        let shut = (!open && self.seen != self.kept).then_some((self.seen, error));
-        if let Some((kept, _)) = shut {
-            *self = Door { low: self.low, high: self.high, ..Door::new(kept) };
+        let is_straight = (self.flattest..=self.steepest).contains(&slope);
+        let open = is_straight && sample.time.nanos() - self.kept.time.nanos() <= gap;
+        let why = if is_straight { "gap" } else { "door" };
+        let shut = (!open && self.seen != self.kept).then(|| self.point(share, why));
+        if let Some(point) = shut {
+            *self = Door { low: self.low, high: self.high, ..Door::new(point.sample) };
         }
         self.low = self.low.min(sample.value);
         self.high = self.high.max(sample.value);
         self.narrow(sample, error);
         self.seen = sample;
+        self.since += 1;
         shut
     }
 
@@ -95,12 +117,14 @@ impl Door {
             out.f64(sample.value);
         }
         [self.steepest, self.flattest, self.low, self.high].into_iter().for_each(|number| out.f64(number));
+        out.i64(self.since.cast_signed());
     }
 
     fn read(from: &mut Reader<'_>) -> Option<Self> {
         let mut sample = || Some(Sample { time: Timestamp::from_nanos(from.i64()?), value: from.f64()? });
         let (kept, seen) = (sample()?, sample()?);
-        Some(Door { kept, seen, steepest: from.f64()?, flattest: from.f64()?, low: from.f64()?, high: from.f64()? })
+        let [steepest, flattest, low, high] = [from.f64()?, from.f64()?, from.f64()?, from.f64()?];
+        Some(Door { kept, seen, steepest, flattest, low, high, since: from.i64()?.cast_unsigned() })
     }
 }
 
@@ -109,7 +133,7 @@ pub(super) struct Compress {
     share: f64,
     gap: i64,
     doors: Vec<Option<Door>>,
-    done: Vec<(u32, Sample, f64)>,
+    done: Vec<(u32, Point)>,
 }
 
 impl Compress {
@@ -124,25 +148,26 @@ impl Compress {
         }
         match &mut self.doors[series.index()] {
             Some(door) if sample.time > door.seen.time => {
-                if let Some((kept, error)) = door.take(sample, self.share, self.gap) {
-                    self.done.push((series.0, kept, error));
+                if let Some(point) = door.take(sample, self.share, self.gap) {
+                    self.done.push((series.0, point));
                 }
             }
             // One that comes late would break the line: it stays in `samples` only.
             Some(_) => {}
             slot => {
                 *slot = Some(Door::new(sample));
-                self.done.push((series.0, sample, 0.0));
+                self.done.push((series.0, Point { sample, error: 0.0, samples: 1, kept: "first" }));
             }
         }
     }
 
-    fn emit(&mut self, out: &mut Out<'_>) {
+    fn emit(&mut self, from: &Batch, out: &mut Out<'_>) {
         if !self.done.is_empty() {
             let done = std::mem::take(&mut self.done);
             out.rows(Rows { table: Table::Compressed, batch: rows(&done) });
-            let mut batch = Batch::with_capacity(done.len());
-            done.iter().for_each(|(series, sample, _)| batch.push(SeriesId(*series), sample.time, sample.value));
+            let mut batch = from.part(done.len());
+            let samples = done.iter().map(|(series, point)| (SeriesId(*series), point.sample));
+            samples.for_each(|(series, sample)| batch.push(series, sample.time, sample.value));
             out.batch(Arc::new(batch));
         }
     }
@@ -160,13 +185,16 @@ impl Compress {
     }
 }
 
-fn rows(done: &[(u32, Sample, f64)]) -> RecordBatch {
-    let times = TimestampNanosecondArray::from_iter_values(done.iter().map(|(_, sample, _)| sample.time.nanos()));
+fn rows(done: &[(u32, Point)]) -> RecordBatch {
+    let points = || done.iter().map(|(_, point)| point);
+    let times = TimestampNanosecondArray::from_iter_values(points().map(|point| point.sample.time.nanos()));
     let columns: Vec<ArrayRef> = vec![
-        Arc::new(UInt32Array::from_iter_values(done.iter().map(|(series, _, _)| *series))),
+        Arc::new(UInt32Array::from_iter_values(done.iter().map(|(series, _)| *series))),
         Arc::new(times.with_timezone("UTC")),
-        Arc::new(Float64Array::from_iter_values(done.iter().map(|(_, sample, _)| sample.value))),
-        Arc::new(Float64Array::from_iter_values(done.iter().map(|(_, _, error)| *error))),
+        Arc::new(Float64Array::from_iter_values(points().map(|point| point.sample.value))),
+        Arc::new(Float64Array::from_iter_values(points().map(|point| point.error))),
+        Arc::new(UInt64Array::from_iter_values(points().map(|point| point.samples))),
+        Arc::new(StringArray::from_iter_values(points().map(|point| point.kept))),
     ];
     RecordBatch::try_new(Table::Compressed.schema(), columns).expect("columns are of the table's schema")
 }
@@ -176,7 +204,7 @@ impl Stage for Compress {
         for (series, sample) in batch.iter() {
             self.sample(series, sample);
         }
-        self.emit(out);
+        self.emit(batch, out);
     }
 
     /// Tells the last point of every series, so that the table reaches as far as the samples do.
@@ -188,7 +216,7 @@ impl Stage for Compress {
             state.u32(series as u32);
             door.write(&mut state);
             if door.seen != door.kept {
-                last.push((series as u32, door.seen, self.share * (door.high - door.low)));
+                last.push((series as u32, door.point(self.share, "last")));
             }
         }
         if !last.is_empty() {
@@ -221,9 +249,12 @@ mod tests {
             })
             .collect();
         let mut door = Door::new(samples[0]);
-        let mut kept = vec![(samples[0], 0.0)];
-        kept.extend(samples[1..].iter().filter_map(|&sample| door.take(sample, 0.05, i64::MAX)));
-        kept.push((door.seen, 0.05 * (door.high - door.low)));
+        let shut: Vec<Point> = samples[1..].iter().filter_map(|&s| door.take(s, 0.05, i64::MAX)).collect();
+        let points = || shut.iter().copied().chain([door.point(0.05, "last")]);
+        assert_eq!(1 + points().map(|point| point.samples).sum::<u64>(), 5000, "each sample is in one point");
+        assert!(shut.iter().all(|point| point.kept == "door"));
+        let kept: Vec<(Sample, f64)> =
+            [(samples[0], 0.0)].into_iter().chain(points().map(|point| (point.sample, point.error))).collect();
         assert!(kept.len() < 1500, "{} kept", kept.len());
         for pair in kept.windows(2) {
             let ((from, _), (to, error)) = (pair[0], pair[1]);
@@ -238,7 +269,7 @@ mod tests {
     #[test]
     fn a_constant_series_keeps_a_point_every_gap() {
         let mut door = Door::new(at(0, 4.0));
-        let kept = (1..=100).filter_map(|time| door.take(at(time, 4.0), 0.1, 25)).count();
-        assert_eq!(kept, 3);
+        let kept = (1..=100).filter_map(|time| door.take(at(time, 4.0), 0.1, 25));
+        assert_eq!(kept.map(|point| (point.samples, point.kept)).collect::<Vec<_>>(), [(25, "gap"); 3]);
     }
 }

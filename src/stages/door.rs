@@ -35,6 +35,8 @@ struct Door {
     store: Arc<Store>,
     spec: BudgetSpec,
     account: Account,
+    /// What its batches say they come from.
+    name: Arc<str>,
 }
 
 impl Doors {
@@ -48,7 +50,12 @@ impl Sources for Doors {
         let mut doors = self.by_source.lock().unwrap_or_else(PoisonError::into_inner);
         let name = plain(name);
         let name = if doors.contains_key(&name) || doors.len() < SOURCES_MAX { name } else { OTHERS.to_owned() };
-        let made = || Door { store: self.store.clone(), spec: self.spec, account: Account::new(&name) };
+        let made = || Door {
+            store: self.store.clone(),
+            spec: self.spec,
+            account: Account::new(&name),
+            name: name.as_str().into(),
+        };
         doors.entry(name.clone()).or_insert_with(|| Arc::new(made())).clone()
     }
 
@@ -111,7 +118,8 @@ impl Intake for Door {
         }
     }
 
-    fn accept(&self, batch: Batch) -> Result<(), Refusal> {
+    fn accept(&self, mut batch: Batch) -> Result<(), Refusal> {
+        (batch.source, batch.arrived) = (self.name.clone(), self.store.world().clock.now());
         let mut looks = 0;
         while let Err(behind) = self.store.ready() {
             looks += 1;
@@ -137,17 +145,116 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::model::{LABELS_MAX, Labels, Timestamp};
-    use crate::store::StoreSpec;
-    use crate::world::{SimClock, SimDisk, World};
+    use crate::flow::{Graph, GraphSpec, Node, Out, Sink, Stage};
+    use crate::model::{LABELS_MAX, Labels, Rows, Timestamp};
+    use crate::store::{Behind, StoreSpec, Tap};
+    use crate::world::{Clock, SimClock, SimDisk, World};
+
+    struct Bed {
+        clock: Arc<SimClock>,
+        disk: SimDisk,
+        catalog: tempfile::TempDir,
+    }
+
+    impl Bed {
+        fn new() -> Self {
+            let clock = Arc::new(SimClock::at(Timestamp::parse("2026-03-01").unwrap()));
+            Bed { clock, disk: SimDisk::new(), catalog: tempfile::tempdir().unwrap() }
+        }
+
+        fn open(&self) -> Arc<Store> {
+            let world = World::simulated(self.clock.clone(), Arc::new(self.disk.clone()), 7);
+            let dir = Path::new("/data");
+            Arc::new(Store::open_with_catalog(world, dir, self.catalog.path(), StoreSpec::default()).unwrap())
+        }
+    }
+
+    /// Notes where and when batches came from, and how many samples they have.
+    #[derive(Clone, Default)]
+    struct Notes(Arc<Mutex<Vec<(String, Timestamp, usize)>>>);
+
+    impl Notes {
+        fn take(&self) -> Vec<(String, Timestamp, usize)> {
+            std::mem::take(&mut self.0.lock().unwrap())
+        }
+    }
+
+    impl Tap for Notes {
+        fn ready(&self) -> Result<(), Behind> {
+            Ok(())
+        }
+        fn pass(&self, batch: Arc<Batch>) {
+            self.0.lock().unwrap().push((batch.source.to_string(), batch.arrived, batch.len()));
+        }
+        fn cut(&self, _: u64) {}
+        fn state_at(&self, _: u64) -> Vec<u8> {
+            Vec::new()
+        }
+        fn restore(&self, _: &[u8]) {}
+    }
+
+    impl Stage for Notes {
+        fn batch(&mut self, batch: &Arc<Batch>, _: &mut Out<'_>) {
+            self.pass(batch.clone());
+        }
+        fn checkpoint(&mut self, _: &mut Out<'_>) -> Vec<u8> {
+            Vec::new()
+        }
+        fn restore(&mut self, _: &[u8]) -> bool {
+            true
+        }
+    }
+
+    impl Sink for Notes {
+        fn rows(&self, _: Rows) {}
+    }
+
+    #[test]
+    fn pipelines_are_told_where_and_when_a_batch_came_from_the_log_too() {
+        let bed = Bed::new();
+        let start = bed.clock.now();
+        let (store, notes) = (bed.open(), Notes::default());
+        store.attach(Arc::new(notes.clone())).unwrap();
+        let doors = Doors::new(store.clone(), BudgetSpec::default());
+        for (name, samples) in [("a", 1), (" b\n", 2), ("", 3)] {
+            let door = doors.source(name);
+            let mut batch = Batch { source: "what a parser says".into(), ..Batch::default() };
+            for at in 0..samples {
+                let series = door.intern(&SeriesDef::new("m", Labels::new([("n", at.to_string())]))).unwrap();
+                batch.push(series, start, 1.0);
+            }
+            bed.clock.advance(Duration::from_nanos(7));
+            door.accept(batch).unwrap();
+        }
+        let told = notes.take();
+        let wanted = [("a", 7, 1), ("b", 14, 2), ("unknown", 21, 3)];
+        assert_eq!(told, wanted.map(|(name, after, samples)| (name.to_owned(), start.plus(after), samples)));
+        drop((doors, store));
+        bed.open().attach(Arc::new(notes.clone())).unwrap();
+        assert_eq!(notes.take(), told);
+    }
+
+    #[test]
+    fn parts_of_a_batch_came_as_it_did() {
+        let notes = Notes::default();
+        let stage = notes.clone();
+        let node = Node { name: "n".into(), from: None, make: Box::new(move |_| Box::new(stage.clone())) };
+        let spec = GraphSpec { name: "g".into(), shards: 2, nodes: vec![node], lateness: Duration::ZERO };
+        let sink: Arc<dyn Sink> = Arc::new(notes.clone());
+        let graph = Graph::start(&spec, &World::real(), &sink, &BTreeMap::new()).unwrap();
+        let arrived = Timestamp::from_nanos(5);
+        let mut batch = Batch { source: "a".into(), arrived, ..Batch::default() };
+        (0..3).for_each(|series| batch.push(SeriesId(series), Timestamp::from_nanos(1), 1.0));
+        graph.pass(&Arc::new(batch));
+        drop(graph);
+        let mut told = notes.take();
+        told.sort_unstable();
+        assert_eq!(told, [("a".to_owned(), arrived, 1), ("a".to_owned(), arrived, 2)]);
+    }
 
     #[test]
     fn a_series_too_large_is_refused_and_the_store_goes_on() {
-        let catalog = tempfile::tempdir().unwrap();
-        let clock = Arc::new(SimClock::at(Timestamp::parse("2026-03-01").unwrap()));
-        let world = World::simulated(clock, Arc::new(SimDisk::new()), 7);
-        let store = Store::open_with_catalog(world, Path::new("/data"), catalog.path(), StoreSpec::default()).unwrap();
-        let doors = Doors::new(Arc::new(store), BudgetSpec::default());
+        let doors = Doors::new(Bed::new().open(), BudgetSpec::default());
         let door = doors.source("test");
         let labels = |count: usize| Labels::new((0..count).map(|at| (format!("l{at}"), "v")));
         for count in [LABELS_MAX + 1, 70_000] {

@@ -373,7 +373,7 @@ impl Writer {
 mod tests {
     use std::collections::BTreeMap;
 
-    use arrow::array::{ArrayRef, Float64Array, TimestampNanosecondArray, UInt32Array, UInt64Array};
+    use arrow::array::{ArrayRef, Float64Array, StringArray, TimestampNanosecondArray, UInt32Array, UInt64Array};
 
     use super::*;
     use crate::model::{Labels, SeriesDef, SeriesId, Span, Timestamp};
@@ -497,7 +497,15 @@ mod tests {
         ];
         let count = 1 + chance.below(3000);
         let at: Vec<i64> = some(5000, count).into_iter().map(i64::from).collect();
-        let points = vec![numbers(some(4, count)), times(at), values(count as usize), values(count as usize)];
+        let why = StringArray::from_iter_values((0..count).map(|_| ["door", "gap"][chance.below(2) as usize]));
+        let points = vec![
+            numbers(some(4, count)),
+            times(at),
+            values(count as usize),
+            values(count as usize),
+            Arc::new(UInt64Array::from_iter_values(0..count)),
+            Arc::new(why),
+        ];
         let rows =
             |table: Table, columns| Rows { table, batch: RecordBatch::try_new(table.schema(), columns).unwrap() };
         [rows(Table::Correlations, pairs), rows(Table::Compressed, points)]

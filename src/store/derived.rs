@@ -376,7 +376,7 @@ pub(super) fn definitions(batches: &[RecordBatch]) -> Result<Vec<(u32, SeriesDef
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{Float64Array, TimestampNanosecondArray, UInt64Array};
+    use arrow::array::{Float64Array, StringArray, TimestampNanosecondArray, UInt64Array};
     use arrow::datatypes::Float64Type;
 
     fn pairs(window: i64, found: &[(u32, u32, f64)]) -> RecordBatch {
@@ -409,8 +409,14 @@ mod tests {
                 Arc::new(Float64Array::from_iter_values(rows.iter().map(of)))
             };
             let series = UInt32Array::from_iter_values(rows.iter().map(|row| row.0));
-            let columns: Vec<ArrayRef> =
-                vec![Arc::new(series), Arc::new(times.with_timezone("UTC")), numbers(|row| row.2), numbers(|_| 0.0)];
+            let columns: Vec<ArrayRef> = vec![
+                Arc::new(series),
+                Arc::new(times.with_timezone("UTC")),
+                numbers(|row| row.2),
+                numbers(|_| 0.0),
+                Arc::new(UInt64Array::from(vec![1; rows.len()])),
+                Arc::new(StringArray::from(vec!["door"; rows.len()])),
+            ];
             RecordBatch::try_new(Table::Compressed.schema(), columns).unwrap()
         };
         let batches = [found(&[(2, 5, 1.0), (1, 9, 2.0), (1, 9, 3.0)]), found(&[(1, 1, 4.0), (2, 5, 5.0)])];

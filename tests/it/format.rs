@@ -1,7 +1,7 @@
 //! The data directory as `src/store/FORMAT.md` draws it: a reader made from that text alone says what our own SQL says, and
 //! a directory written by the first version of this format still opens.
 //!
-//! `tests/fixtures/store-v3` was written once by `make_the_store_of_this_format` and is never written again: it stands for
+//! `tests/fixtures/store-v4` was written once by `make_the_store_of_this_format` and is never written again: it stands for
 //! the directories that users have. A new format gets a new folder beside it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -139,7 +139,7 @@ fn make(data: &Path) {
 }
 
 fn fixture() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/store-v3")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/store-v4")
 }
 
 /// Run it with `cargo test --test it format::make_the -- --ignored` on a tree where the fixture is missing.
@@ -317,14 +317,14 @@ fn number_of(text: &str, kind: &str, name: &str) -> u64 {
 fn assert_reader_agrees(data: &Path) {
     let Some(ran) = read(data) else { return };
     let text = ran.ending(0).text();
-    for what in ["bodies", "indexes", "pages", "frames", "logged rows", "states", "witnesses"] {
+    for what in ["bodies", "indexes", "pages", "frames", "sources", "logged rows", "states", "witnesses"] {
         assert!(number_of(&text, "checked", what) > 0, "{what}");
     }
     assert_same(&samples_of(&text), &told(data));
     Server::start(data).stop();
     let text = read(data).expect("it ran before").ending(0).text();
     assert_same(&samples_of(&text), &told(data));
-    for table in ["rollups", "anomalies", "correlations", "compressed", "staleness", "histograms"] {
+    for table in plimsoll::model::Table::ALL.map(plimsoll::model::Table::name) {
         let rows = sql(data, &format!("SELECT count(*) AS n FROM {table}"))[0]["n"].as_u64().unwrap();
         assert_eq!(number_of(&text, "rows", table), rows, "{table}");
     }

@@ -19,7 +19,7 @@ use crate::world::{Disk, FileAppend};
 pub(super) use payload::{Frame, encode_batch};
 pub(super) use reader::{Fault, Harm, WalReader};
 
-const MAGIC: &[u8; 8] = b"PLWAL\0\0\x03";
+const MAGIC: &[u8; 8] = b"PLWAL\0\0\x04";
 
 /// A log file being written.
 pub(super) struct WalWriter {

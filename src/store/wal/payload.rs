@@ -9,7 +9,7 @@ use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 
 use super::NewSeries;
-use crate::model::{Batch, Rows, SeriesDef, Table};
+use crate::model::{Batch, Rows, SeriesDef, Table, Timestamp};
 use crate::store::varint;
 
 const FLOAT: u8 = 1;
@@ -32,9 +32,11 @@ pub(super) fn encode(new: &NewSeries<'_>, batch: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(batch);
 }
 
-/// The part of a frame's payload that a batch makes: samples, then rows.
+/// The part of a frame's payload that a batch makes: its source and when it came, samples, then rows.
 pub(in crate::store) fn encode_batch(batch: &Batch) -> Vec<u8> {
-    let mut out = Vec::with_capacity(10 + batch.len() * 6);
+    let mut out = Vec::with_capacity(20 + batch.source.len() + batch.len() * 6);
+    put_part(&mut out, batch.source.as_bytes());
+    varint::put_signed(&mut out, batch.arrived.nanos());
     varint::put(&mut out, batch.len() as u64);
     let mut before = 0;
     for &series in &batch.series {
@@ -53,12 +55,15 @@ pub(in crate::store) fn encode_batch(batch: &Batch) -> Vec<u8> {
     for rows in &batch.rows {
         let name = rows.table.name().as_bytes();
         let stream = stream(&rows.batch).expect("rows of numbers and bytes, in memory");
-        for part in [name, &stream] {
-            varint::put(&mut out, part.len() as u64);
-            out.extend_from_slice(part);
-        }
+        [name, &stream].into_iter().for_each(|part| put_part(&mut out, part));
     }
     out
+}
+
+/// Counted bytes.
+fn put_part(out: &mut Vec<u8>, part: &[u8]) {
+    varint::put(out, part.len() as u64);
+    out.extend_from_slice(part);
 }
 
 fn stream(rows: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
@@ -85,7 +90,7 @@ impl Frame {
     /// One more than the highest number of a series in it.
     pub fn series_end(&self) -> usize {
         let of_rows = self.batch.rows.iter().filter_map(|rows| {
-            let series = rows.batch.column(0).as_primitive_opt::<UInt32Type>()?;
+            let series = rows.batch.column_by_name("series")?.as_primitive_opt::<UInt32Type>()?;
             series.iter().flatten().max()
         });
         let highest = self.batch.series.iter().copied().chain(of_rows).max();
@@ -117,8 +122,10 @@ pub(super) fn decode(mut payload: &[u8]) -> Option<Frame> {
     let first_def = usize::try_from(varint::take(bytes)?).ok()?;
     let count = varint::take(bytes)?;
     let defs = (0..count).map(|_| SeriesDef::decode(bytes)).collect::<Option<Vec<_>>>()?;
+    let source = std::str::from_utf8(part(bytes)?).ok()?.into();
+    let arrived = Timestamp::from_nanos(varint::take_signed(bytes)?);
     let count = usize::try_from(varint::take(bytes)?).ok().filter(|&count| count <= bytes.len())?;
-    let mut batch = Batch::with_capacity(count);
+    let mut batch = Batch { source, arrived, ..Batch::with_capacity(count) };
     let mut series = 0_i64;
     for _ in 0..count {
         series = series.checked_add(varint::take_signed(bytes)?)?;

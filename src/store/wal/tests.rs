@@ -1,12 +1,17 @@
 //! What a log gives back, whole and damaged.
 
+use arrow::array::{Int64Array, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::FieldRef;
+
 use super::frame::FrameHead;
 use super::*;
-use crate::model::{Batch, Labels, SeriesId, Timestamp};
+use crate::model::{Batch, Ends, Labels, Rows, SeriesId, Table, Timestamp};
 use crate::world::SimDisk;
 
 fn batch(values: &[f64]) -> Batch {
-    let mut batch = Batch::default();
+    let (source, arrived) = ("scrape é".into(), Timestamp::from_nanos(1_700_000_000_123_456_789));
+    let mut batch = Batch { source, arrived, ..Batch::default() };
     for (at, &value) in values.iter().enumerate() {
         batch.push(SeriesId(at as u32 * 7 % 5), Timestamp::from_nanos(i64::MAX - at as i64 * 3), value);
     }
@@ -30,6 +35,46 @@ fn written(batches: &[Batch]) -> SimDisk {
 const VALUES: [f64; 10] =
     [0.0, -0.0, 1.0, -1.0, 1.5, f64::MAX, 9_007_199_254_740_991.0, 9_007_199_254_740_993.0, -64.0, 1e300];
 
+#[test]
+fn frames_say_where_and_when_a_batch_came() {
+    let times = [0, 1, -1, i64::MIN, i64::MAX].map(Timestamp::from_nanos);
+    let long = "x".repeat(300);
+    let from = |(source, arrived): (&str, Timestamp)| Batch { source: source.into(), arrived, ..batch(&[1.0]) };
+    let mut batches: Vec<Batch> = ["", "10.0.0.7", "é", "\0", &long].into_iter().zip(times).map(from).collect();
+    batches.push(Batch::default());
+    let mut ends = Ends::default();
+    ends.push(SeriesId(4), Timestamp::from_nanos(9));
+    let schema = Table::Zones.schema();
+    let one = |field: &FieldRef| cast(&Int64Array::from(vec![1]), field.data_type()).unwrap();
+    let zones = RecordBatch::try_new(schema.clone(), schema.fields().iter().map(one).collect()).unwrap();
+    let mut beside = Batch { source: "own".into(), ..Batch::default() };
+    beside.rows.extend(ends.take().into_iter().chain([Rows { table: Table::Zones, batch: zones }]));
+    batches.push(beside);
+    let disk = written(&batches);
+    let frames: Vec<Frame> = WalReader::open(&disk, &path(), Some(40)).unwrap().map(Result::unwrap).collect();
+    assert_eq!(frames.iter().map(|frame| &frame.batch).collect::<Vec<_>>(), batches.iter().collect::<Vec<_>>());
+    let ends: Vec<usize> = frames.iter().map(Frame::series_end).collect();
+    assert_eq!(ends, [1, 1, 1, 1, 1, 0, 5], "rows without a series name none");
+}
+
+#[test]
+fn a_payload_that_ends_early_or_names_no_text_is_none() {
+    let of = |batch: &Batch| {
+        let mut payload = Vec::new();
+        payload::encode(&NewSeries { first: 0, defs: &[] }, &encode_batch(batch), &mut payload);
+        payload
+    };
+    let whole = of(&batch(&[1.5, 2.0]));
+    assert!(payload::decode(&whole).is_some());
+    (0..whole.len()).for_each(|len| assert_eq!(payload::decode(&whole[..len]), None, "{len} bytes"));
+    // Behind the definitions, of which there are none, and the length of the name.
+    let mut other = whole;
+    other[3] = 0xFF;
+    assert_eq!(payload::decode(&other), None);
+    other[2] = 0x7F;
+    assert_eq!(payload::decode(&other), None, "a name that is longer than all");
+}
+
 /// Three frames, and where each ends.
 fn three() -> (SimDisk, [usize; 4]) {
     let batches = [batch(&VALUES), batch(&[2.0]), batch(&[3.5, 4.0])];
@@ -49,7 +94,7 @@ fn frames_read_back_bit_for_bit() {
     let disk = written(&[batch(&VALUES), batch(&[2.0])]);
     let frames: Vec<Frame> = WalReader::open(&disk, &path(), None).unwrap().map(Result::unwrap).collect();
     assert_eq!(frames.len(), 2);
-    assert_eq!(frames[0].batch.times, batch(&VALUES).times);
+    assert_eq!(frames[0].batch, batch(&VALUES));
     let bits = |values: &[f64]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
     assert_eq!(bits(&frames[0].batch.values), bits(&VALUES));
     assert_eq!((frames[1].first_def, &*frames[1].defs[0].metric), (5, "m"));
