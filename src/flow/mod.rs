@@ -8,7 +8,10 @@ mod intake;
 mod stage;
 
 pub use event::Event;
-pub use governor::{Change, Compression, Effects, Governor, GovernorSpec, Pace, Pressure, Reading, Usage, Zone};
+pub use governor::{
+    Change, Compression, Effects, Governing, Governor, GovernorSpec, GovernorStats, Pace, Pressure, Reading, Usage,
+    Zone,
+};
 pub use graph::{Graph, GraphSpec, Node, QUEUE_BATCHES, StageStats};
 pub use intake::{Budget, Intake, Refusal, SourceStats, Sources};
 pub use stage::{Out, Sink, Stage, StageMaker};

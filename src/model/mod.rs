@@ -7,6 +7,7 @@ mod retention;
 mod rows;
 mod series;
 mod time;
+mod zones;
 
 pub use batch::{Batch, Sample};
 pub use priority::Priority;
@@ -14,3 +15,4 @@ pub use retention::{Keep, MetricRule, Pattern, Retention};
 pub use rows::{Ends, Histograms, Rows, Table};
 pub use series::{Description, Kind, LABELS_MAX, Labels, Oversize, SERIES_BYTES_MAX, SeriesDef, SeriesId};
 pub use time::{Span, Timestamp, TimestampError};
+pub use zones::Zones;

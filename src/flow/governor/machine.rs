@@ -263,7 +263,7 @@ mod tests {
             let period = 1 + run.world.chance.below(120);
             for second in 0..7200 {
                 // Long stretches over and under, and noise on them; never under by the margin.
-                let side = if (second / period) % 2 == 0 { 2.0 } else { -2.0 };
+                let side = if u64::is_multiple_of(second / period, 2) { 2.0 } else { -2.0 };
                 run.step(cpu(bound + side + 2.9 * run.noise()));
             }
             assert!(run.changes.len() - before <= 1, "seed {seed}, period {period}: {:?}", run.changes);

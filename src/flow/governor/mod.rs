@@ -3,8 +3,10 @@
 
 mod machine;
 mod pressure;
+mod watch;
 mod zone;
 
 pub use machine::{Change, Governor, GovernorSpec, Reading, Usage};
 pub use pressure::Pressure;
+pub use watch::{Governing, GovernorStats};
 pub use zone::{Compression, Effects, Pace, Zone};
