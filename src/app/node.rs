@@ -88,13 +88,13 @@ impl Node {
     fn assemble(dir: &Path, settings: Settings, pipelines: Vec<PipelineSpec>) -> anyhow::Result<Node> {
         let world = World::real();
         let store = Arc::new(Store::open(world.clone(), dir, settings.store_spec())?);
+        let governor = Governing::new(settings.governor.spec());
         let pipelines = Pipelines::attach(&store, pipelines)?;
         let told = pipelines.clone();
         let stages = SystemTable { name: "pipelines", rows: Arc::new(move || stage_rows(&told.stats())) };
         let doors = Arc::new(Doors::new(store.clone(), settings.budget_spec()));
         let told = doors.clone();
         let sources = SystemTable { name: "sources", rows: Arc::new(move || source_rows(&told.stats())) };
-        let governor = Governing::new(settings.governor.spec());
         let collectors = Collectors::new(settings.memory_plan().known() / SHARE_OF_COLLECTORS, governor.pressure());
         let told = collectors.teller();
         let asked = SystemTable { name: "collectors", rows: Arc::new(move || collector_rows(&told())) };

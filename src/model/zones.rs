@@ -12,7 +12,7 @@ pub struct Zones {
     times: Vec<i64>,
     /// What it is, and what it was.
     zones: [Vec<&'static str>; 2],
-    /// CPU, memory and queue, shares from 0 to 1.
+    /// CPU, memory and queue, shares from 0 to 1; memory over 1 where it is beyond its budget.
     shares: [Vec<f64>; 3],
     causes: Vec<&'static str>,
 }
