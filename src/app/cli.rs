@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 use super::global::{Color, Global, WrongUsage};
 use super::print::Printer;
-use super::{analyse, backup, check, demo, export, import, report, serve, sql, stats, verify};
+use super::{analyse, backup, check, demo, export, import, pipelines, report, serve, sql, stats, verify};
 use crate::config::ConfigFaults;
 
 const FAILED: u8 = 1;
@@ -55,6 +55,8 @@ enum Command {
     Compact,
     /// What the store holds
     Stats,
+    /// Draw the pipelines, with what goes through them now
+    Pipelines(pipelines::PipelinesArgs),
 }
 
 /// Runs the program; its exit code: 0 done, 1 failed, 2 wrong usage or configuration, 3 a gate said no.
@@ -99,6 +101,7 @@ fn command(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Restore(args) => backup::restore(global, args)?,
         Command::Compact => stats::compact(global)?,
         Command::Stats => stats::stats(global, &mut printer)?,
+        Command::Pipelines(args) => pipelines::pipelines(global, args)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -56,7 +56,14 @@ pub(super) fn demo(global: &Global, args: &DemoArgs, printer: &mut Printer) -> a
          plimsoll demo --serve                        this recording, left up for questions"
     )?;
     let Source::Here { node, .. } = source else { return Ok(()) };
-    if args.serve { serve::run(*node, &args.listen) } else { node.close() }
+    if args.serve {
+        {
+            let global = global.clone();
+            serve::run(*node, &args.listen, move || settings(&global))
+        }
+    } else {
+        node.close()
+    }
 }
 
 fn load(node: &Node) -> anyhow::Result<u64> {

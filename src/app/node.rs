@@ -52,7 +52,7 @@ pub(super) fn settings(global: &Global) -> anyhow::Result<Settings> {
     Ok(Settings::read(&file, &text, std::env::vars())?)
 }
 
-fn pipelines(settings: &Settings) -> anyhow::Result<Vec<PipelineSpec>> {
+pub(super) fn pipelines(settings: &Settings) -> anyhow::Result<Vec<PipelineSpec>> {
     Ok(read_pipelines(&settings.pipelines, |file| std::fs::read_to_string(file))?)
 }
 
@@ -118,7 +118,6 @@ impl Node {
     pub fn close(mut self) -> anyhow::Result<()> {
         self.governor.stop();
         self.keeper = None;
-        self.pipelines.end();
         self.store.flush()?;
         self.pipelines.stop();
         Ok(())

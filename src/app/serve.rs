@@ -4,14 +4,17 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
+use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::collect::{own_source, planned};
 use super::global::Global;
 use super::governor;
 use super::node::{Node, settings};
+use crate::config::Settings;
 use crate::ingest::Taken;
-use crate::serve::{Limits, Server, ServerParts};
+use crate::serve::{Limits, Reload, Server, ServerParts};
+use crate::stages::Reloaded;
 
 #[derive(Args)]
 pub(super) struct ServeArgs {
@@ -35,11 +38,19 @@ pub(super) fn serve(global: &Global, args: &ServeArgs) -> anyhow::Result<()> {
     listen.statsd = args.statsd.clone().or(listen.statsd.take());
     listen.graphite = args.graphite.clone().or(listen.graphite.take());
     listen.otlp_grpc = args.otlp_grpc.clone().or(listen.otlp_grpc.take());
-    run(Node::open_to_write(&global.data, settings)?, &args.listen)
+    let written = {
+        let global = global.clone();
+        move || super::node::settings(&global)
+    };
+    run(Node::open_to_write(&global.data, settings)?, &args.listen, written)
 }
 
-/// Serves a node until the process is told to stop, then closes it.
-pub(super) fn run(mut node: Node, listen: &str) -> anyhow::Result<()> {
+/// Serves a node until the process is told to stop, then closes it. `written` gives the settings as they are written now.
+pub(super) fn run(
+    mut node: Node,
+    listen: &str,
+    written: impl Fn() -> anyhow::Result<Settings> + Send + Sync + 'static,
+) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("http").build()?;
     let ingest = &node.settings.ingest;
     let plan = node.settings.memory_plan();
@@ -53,6 +64,7 @@ pub(super) fn run(mut node: Node, listen: &str) -> anyhow::Result<()> {
     };
     let taken = Taken { future, retention: limits.retention.clone() };
     let (clock, told) = (node.world.clock.clone(), node.pipelines.clone());
+    let reload = reloading(&node, written);
     let parts = ServerParts {
         sources: node.doors.clone(),
         engine: node.engine.clone(),
@@ -62,6 +74,7 @@ pub(super) fn run(mut node: Node, listen: &str) -> anyhow::Result<()> {
         stages: Arc::new(move || told.stats()),
         collectors: node.collectors.teller(),
         listeners: node.listeners.teller(),
+        reload: reload.clone(),
         governor: node.governor.teller(),
     };
     governor::start(&mut node).context("cannot start the governor")?;
@@ -80,6 +93,7 @@ pub(super) fn run(mut node: Node, listen: &str) -> anyhow::Result<()> {
             eprintln!("plimsoll takes OTLP over gRPC on {address}");
         }
         eprintln!("plimsoll listens on http://{} and keeps {}", server.address()?, node.store.dir().display());
+        tokio::spawn(reload_when_told(reload));
         server.run(told_to_stop).await?;
         node.collectors.stop().await;
         anyhow::Ok(())
@@ -88,6 +102,35 @@ pub(super) fn run(mut node: Node, listen: &str) -> anyhow::Result<()> {
     node.listeners.stop();
     runtime.shutdown_timeout(std::time::Duration::from_secs(10));
     node.close()
+}
+
+/// Reads the settings and the pipeline files again; with a fault in them all goes on as it was.
+fn reloading(node: &Node, written: impl Fn() -> anyhow::Result<Settings> + Send + Sync + 'static) -> Reload {
+    let pipelines = node.pipelines.clone();
+    Arc::new(move || {
+        let specs = written().and_then(|settings| super::node::pipelines(&settings)).map_err(told)?;
+        let reloaded = pipelines.reload(&specs).map_err(|error| told(error.into()))?;
+        let Reloaded { started, changed, stopped, kept } = reloaded;
+        tracing::info!(?started, ?changed, ?stopped, ?kept, "pipelines were read again");
+        Ok(json!({"started": started, "changed": changed, "stopped": stopped, "kept": kept}))
+    })
+}
+
+fn told(error: anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// At SIGHUP, as services are told to read their files again.
+async fn reload_when_told(reload: Reload) {
+    let Ok(mut hangups) = signal(SignalKind::hangup()) else { return };
+    while hangups.recv().await.is_some() {
+        let reload = reload.clone();
+        match tokio::task::spawn_blocking(move || reload()).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(told)) => tracing::error!("pipelines go on as they were: {told}"),
+            Err(error) => tracing::error!(%error, "pipelines were not read again"),
+        }
+    }
 }
 
 /// Is done at Ctrl-C or SIGTERM; they are caught from this call on.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::governor::Compression;
 use crate::model::{Batch, Rows, Timestamp};
 
 /// How far a source has come.
@@ -26,6 +27,8 @@ pub enum Event {
     /// Rows that the stage before found.
     Rows(Rows),
     Watermark(Watermark),
+    /// So hard those that thin samples should try from here on.
+    Pressure(Compression),
     /// Give your state as of here.
     Checkpoint(Cut),
     /// Nothing follows.
@@ -48,6 +51,6 @@ pub type Step = Vec<Event>;
 impl Event {
     /// Whether it steers, rather than brings something.
     pub fn is_control(&self) -> bool {
-        matches!(self, Event::Watermark(_) | Event::Checkpoint(_) | Event::Stop)
+        matches!(self, Event::Watermark(_) | Event::Pressure(_) | Event::Checkpoint(_) | Event::Stop)
     }
 }

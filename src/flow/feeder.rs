@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use arrow::array::AsArray;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::event::{Cut, Event, Step};
+use super::governor::{Effects, Zone};
 use super::link::{Outlet, send_all};
 use super::meter::{Meter, Poison};
 use super::order::Order;
 use super::work::State;
-use crate::model::{Batch, SeriesId};
+use crate::model::{Batch, SeriesId, Table};
 use crate::world::World;
 
 /// Samples of a step: more wait for the next.
@@ -72,6 +74,7 @@ impl Feeder {
         loop {
             let Some(told) = next.take().or_else(|| self.queue.recv().ok()) else { return };
             match told {
+                Told::Batch(batch) if !batch.rows.is_empty() => self.pressure(&batch),
                 Told::Batch(batch) => next = self.step(&batch),
                 Told::Cut(cut) => self.cut(cut),
                 Told::Stop => {
@@ -99,7 +102,7 @@ impl Feeder {
             let waited = self.world.clock.elapsed() - started;
             let linger = if taken < STEP_SMALL { LINGER.saturating_sub(waited) } else { Duration::ZERO };
             match self.queue.recv_timeout(linger) {
-                Ok(Told::Batch(batch)) => taken = take(self, &batch),
+                Ok(Told::Batch(batch)) if batch.rows.is_empty() => taken = take(self, &batch),
                 Ok(other) => {
                     next = Some(other);
                     break;
@@ -112,6 +115,17 @@ impl Feeder {
             self.send(&step);
         }
         next
+    }
+
+    /// The governor has changed its zone: a step of its own, so that it does not matter what came with it.
+    fn pressure(&mut self, batch: &Batch) {
+        let zones = batch.rows.iter().filter(|rows| rows.table == Table::Zones).filter_map(|rows| {
+            let zones = rows.batch.column_by_name("zone")?.as_string_opt::<i32>()?;
+            Zone::of_name(zones.iter().flatten().next_back()?)
+        });
+        if let Some(zone) = zones.last() {
+            self.send(&vec![Event::Pressure(Effects::of(zone).compression)]);
+        }
     }
 
     fn cut(&mut self, cut: Cut) {

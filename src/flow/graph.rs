@@ -173,6 +173,7 @@ impl Graph {
                             world: world.clone(),
                             stage,
                             inputs,
+                            merges: node.inputs.len() > 1,
                             outlets: wiring.outlets(at, number),
                             store: sink.clone(),
                             states: state_sender.clone(),
@@ -207,7 +208,7 @@ impl Graph {
 
     /// Passes a batch to the source; waits where its queue is full.
     pub fn pass(&self, batch: &Arc<Batch>) {
-        if batch.len() > 0 {
+        if !batch.is_empty() {
             let _ = self.queue.send(Told::Batch(batch.clone()));
         }
     }

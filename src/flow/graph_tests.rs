@@ -1,3 +1,5 @@
+//! A graph told by its stages: whatever threads do, what a stage is told is the same.
+
 use std::sync::atomic::AtomicUsize;
 
 use super::*;
@@ -122,7 +124,8 @@ fn what_a_stage_is_told_depends_on_no_thread() {
     for seed in 0..5 {
         let (first, again) = (told(seed), told(seed));
         assert_eq!(first, again, "seed {seed}");
-        assert_eq!(first.0.len() * 2, first.1.len());
+        // What comes on two ways comes once.
+        assert_eq!(first.0.len(), first.1.len());
     }
 }
 

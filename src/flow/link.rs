@@ -53,7 +53,7 @@ fn parts(step: &Step, of: usize) -> Vec<Step> {
             Event::Batch(batch) => each(batch, Event::Batch),
             Event::Late(batch) => each(batch, Event::Late),
             Event::Ahead(batch) => each(batch, Event::Ahead),
-            Event::Rows(_) | Event::Watermark(_) | Event::Checkpoint(_) | Event::Stop => {}
+            _ => {}
         }
     }
     for event in step {

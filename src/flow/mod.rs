@@ -8,6 +8,7 @@ mod governor;
 mod graph;
 mod intake;
 mod link;
+mod merge;
 mod meter;
 mod order;
 mod stage;

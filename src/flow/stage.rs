@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::event::{Cut, Event, Step, Watermark};
+use super::governor::Compression;
 use crate::model::{Batch, Rows, Sample, SeriesId, Span};
 
 /// Takes the rows and samples that stages find, for the store.
@@ -122,6 +123,9 @@ pub trait Stage: Send {
 
     /// A source has come this far.
     fn watermark(&mut self, _watermark: &Watermark, _out: &mut Out<'_>) {}
+
+    /// The machine is shorter of something, or less short: so hard to try from here on.
+    fn pressure(&mut self, _compression: Compression) {}
 
     /// Does some of the work that was put off. Comes about once a second; when, must not show in the rows at the end.
     fn idle(&mut self, _out: &mut Out<'_>) {}

@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::event::{Event, Step, Watermark};
 use super::link::{Outlet, send_all};
+use super::merge::merged;
 use super::meter::{Meter, Poison};
 use super::stage::{Out, Sink, Stage};
 use crate::model::Timestamp;
@@ -31,6 +32,8 @@ pub(super) struct Work {
     pub world: World,
     pub stage: Box<dyn Stage>,
     pub inputs: Vec<Receiver<Step>>,
+    /// Whether these bring the same series; else each brings its own.
+    pub merges: bool,
     pub outlets: Vec<Outlet>,
     /// Where the store takes its rows.
     pub store: Option<Arc<dyn Sink>>,
@@ -99,22 +102,9 @@ impl Work {
         if self.inputs.len() == 1 {
             return Some(first);
         }
-        let (mut all, mut control) = (Step::new(), Step::new());
-        let mut add = |step: Step, steers: bool| {
-            for event in step {
-                match event.is_control() {
-                    true if steers => control.push(event),
-                    true => {}
-                    false => all.push(event),
-                }
-            }
-        };
-        add(first, true);
-        for input in &self.inputs[1..] {
-            add(input.recv().ok()?, false);
-        }
-        all.append(&mut control);
-        Some(all)
+        let others = self.inputs[1..].iter().map(|input| input.recv().ok());
+        let steps = std::iter::once(Some(first)).chain(others).collect::<Option<Vec<Step>>>()?;
+        Some(if self.merges { merged(steps) } else { gathered(steps) })
     }
 
     fn guarded(&mut self, work: impl FnOnce(&mut Self, &mut Step), step: &mut Step) {
@@ -167,6 +157,10 @@ impl Work {
                 progress.note(&watermark, &self.meter);
                 step.push(Event::Watermark(watermark));
             }
+            Event::Pressure(compression) => {
+                self.stage.pressure(compression);
+                step.push(Event::Pressure(compression));
+            }
             Event::Checkpoint(cut) => {
                 let mut state = self.fingerprint.to_le_bytes().to_vec();
                 state.append(&mut self.stage.checkpoint(cut, &mut out));
@@ -190,6 +184,20 @@ impl Work {
         progress.next_idle = ended + IDLE_EVERY.max((ended - started) * IDLE_SHARE);
         self.meter.put_off.store(self.stage.put_off(), Ordering::Relaxed);
     }
+}
+
+/// What several threads of one stage tell: each its own series, and all steer alike.
+fn gathered(steps: Vec<Step>) -> Step {
+    let (mut all, mut control) = (Step::new(), Step::new());
+    for (at, step) in steps.into_iter().enumerate() {
+        let (steering, told): (Step, Step) = step.into_iter().partition(Event::is_control);
+        all.extend(told);
+        if at == 0 {
+            control = steering;
+        }
+    }
+    all.append(&mut control);
+    all
 }
 
 impl Progress {

@@ -119,8 +119,14 @@ impl Table {
         match self {
             Table::Rollups | Table::Sliding | Table::Sessions => Some("count"),
             Table::Correlations => Some("points"),
-            Table::Anomalies | Table::Compressed | Table::Staleness | Table::Histograms | Table::Zones => None,
+            Table::Compressed => Some("samples"),
+            Table::Anomalies | Table::Staleness | Table::Histograms | Table::Zones => None,
         }
+    }
+
+    /// Whether pipelines are told of its rows, as of samples.
+    pub const fn steers_pipelines(self) -> bool {
+        matches!(self, Table::Zones)
     }
 
     /// How many leading columns sort the table.

@@ -20,4 +20,4 @@ mod text;
 mod write;
 
 pub use server::{Server, ServerParts};
-pub use state::Limits;
+pub use state::{Limits, Reload};

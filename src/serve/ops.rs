@@ -1,4 +1,4 @@
-//! Operations of the store: `/api/v1/verify`, `/api/v1/snapshot`.
+//! Operations of the store and the pipelines: `/api/v1/verify`, `/api/v1/snapshot`, `/api/v1/pipelines/reload`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,6 +38,17 @@ pub(super) async fn snapshot(
         return Err(ApiError::new(StatusCode::BAD_REQUEST, told));
     }
     off_thread(&app, move |engine| engine.snapshot_to(&to.dir)).await
+}
+
+/// The body must say that it is JSON, for the same reason.
+pub(super) async fn reload(
+    State(app): State<Arc<App>>,
+    body: Result<Json<serde_json::Value>, JsonRejection>,
+) -> Result<Json<serde_json::Value>, ApiError> {
+    let Json(_) = body.map_err(|error| ApiError::new(error.status(), error.body_text()))?;
+    let reload = app.reload.clone();
+    let done = tokio::task::spawn_blocking(move || reload()).await.unwrap_or_else(|error| Err(error.to_string()));
+    done.map(Json).map_err(|told| ApiError::new(StatusCode::BAD_REQUEST, told))
 }
 
 async fn off_thread<T: Send + 'static>(

@@ -16,7 +16,7 @@ use super::error::ApiError;
 use super::grpc::Grpc;
 use super::own::own_metrics;
 use super::requests::Requests;
-use super::state::{App, Limits, LineCaches, Meters, delta_room, mib, turns};
+use super::state::{App, Limits, LineCaches, Meters, Reload, delta_room, mib, turns};
 use super::{about, count, influx, ops, otlp, push, remote_write, sql, write};
 use crate::flow::{GovernorStats, Sources, StageStats};
 use crate::ingest::otlp::Otlp;
@@ -39,6 +39,8 @@ pub struct ServerParts {
     pub collectors: Arc<dyn Fn() -> Vec<CollectorStats> + Send + Sync>,
     /// What the listeners did so far.
     pub listeners: Arc<dyn Fn() -> Vec<ListenerStats> + Send + Sync>,
+    /// Reads the pipeline files again.
+    pub reload: Reload,
     /// How much is in use, where somebody looks.
     pub governor: Arc<dyn Fn() -> Option<GovernorStats> + Send + Sync>,
 }
@@ -66,6 +68,7 @@ impl Server {
             collectors: parts.collectors,
             listeners: parts.listeners,
             governor: parts.governor,
+            reload: parts.reload,
             meters: Meters::default(),
             requests: Requests::default(),
             lines: LineCaches::sharing(known.clone()),
@@ -100,6 +103,7 @@ impl Server {
             .route("/api/v1/stats", get(about::stats))
             .route("/api/v1/verify", get(ops::verify))
             .route("/api/v1/snapshot", post(ops::snapshot).layer(DefaultBodyLimit::max(ops::BODY_MAX)))
+            .route("/api/v1/pipelines/reload", post(ops::reload).layer(DefaultBodyLimit::max(ops::BODY_MAX)))
             .route("/api/performance/sources", get(about::sources))
             .route("/api/v1/import/prometheus", post(push::import))
             .route("/metrics/{*grouping}", post(push::gateway).put(push::gateway))
@@ -156,6 +160,6 @@ async fn wrong_method(method: Method, uri: Uri) -> ApiError {
 }
 
 async fn unknown(uri: Uri) -> ApiError {
-    let paths = "/write, /api/v2/write, /api/v3/write_lp, /api/v1/write, /api/performance, /api/performance/sources, /api/v1/events, /v1/metrics, /api/v1/sql, /api/v1/stats, /api/v1/verify, /api/v1/snapshot, /metrics, /health, /ready, /ping, /query, /api/v1/import/prometheus, /metrics/job/NAME, /collectd";
+    let paths = "/write, /api/v2/write, /api/v3/write_lp, /api/v1/write, /api/performance, /api/performance/sources, /api/v1/events, /v1/metrics, /api/v1/sql, /api/v1/stats, /api/v1/verify, /api/v1/snapshot, /api/v1/pipelines/reload, /metrics, /health, /ready, /ping, /query, /api/v1/import/prometheus, /metrics/job/NAME, /collectd";
     ApiError::new(StatusCode::NOT_FOUND, format!("there is nothing at {}: there are {paths}", uri.path()))
 }

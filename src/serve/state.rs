@@ -55,6 +55,10 @@ pub(super) fn delta_room(limits: &Limits) -> usize {
     limits.known / 8
 }
 
+/// Reads the pipeline files again: what was started, changed, stopped and kept, as JSON, or every fault of the files, with
+/// which all goes on as it was.
+pub type Reload = Arc<dyn Fn() -> Result<serde_json::Value, String> + Send + Sync>;
+
 /// What handlers share.
 pub(super) struct App {
     pub sources: Arc<dyn Sources>,
@@ -64,6 +68,7 @@ pub(super) struct App {
     pub stages: Arc<dyn Fn() -> Vec<StageStats> + Send + Sync>,
     pub collectors: Arc<dyn Fn() -> Vec<CollectorStats> + Send + Sync>,
     pub listeners: Arc<dyn Fn() -> Vec<ListenerStats> + Send + Sync>,
+    pub reload: Reload,
     pub governor: Arc<dyn Fn() -> Option<GovernorStats> + Send + Sync>,
     pub meters: Meters,
     pub requests: Requests,

@@ -141,7 +141,7 @@ impl Correlate {
             self.cursors.resize(series as usize + 1, NOWHERE);
         }
         let cursor = &mut self.cursors[series as usize];
-        if time >= cursor.step && time - cursor.step < self.step {
+        if cursor.count > 0 && time >= cursor.step && time - cursor.step < self.step {
             cursor.sum += value;
             cursor.count += 1;
             return;

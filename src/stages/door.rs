@@ -185,7 +185,7 @@ mod tests {
         fn pass(&self, batch: Arc<Batch>) {
             self.0.lock().unwrap().push((batch.source.to_string(), batch.arrived, batch.len()));
         }
-        fn cut(&self, _: u64) {}
+        fn cut(&self, _: u64, _: bool) {}
         fn state_at(&self, _: u64) -> Vec<u8> {
             Vec::new()
         }

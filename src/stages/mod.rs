@@ -19,7 +19,7 @@ pub use compress::CompressSpec;
 pub use correlate::CorrelateSpec;
 pub use door::Doors;
 pub use pipeline::{List, PipelineFault, PipelineSpec};
-pub use pipelines::Pipelines;
+pub use pipelines::{Pipelines, PipelinesError, Reloaded};
 pub use source::{LiveSpec, ReadSpec, SourceSpec};
 pub use spec::{Apply, StageSpec};
 pub use window::{Length, WindowSpec};

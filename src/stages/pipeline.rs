@@ -91,6 +91,11 @@ impl PipelineSpec {
         self.sources.clone()
     }
 
+    /// Whether another says the same.
+    pub(super) fn is_same(&self, other: &PipelineSpec) -> bool {
+        format!("{self:?}") == format!("{other:?}")
+    }
+
     /// Every fault at once.
     pub fn faults(&self) -> Vec<PipelineFault> {
         let mut faults = Vec::new();
@@ -168,7 +173,7 @@ impl PipelineSpec {
     }
 
     /// The graph, over a store that holds what passed by before.
-    pub(super) fn graph(&self, store: &Arc<Store>) -> GraphSpec {
+    pub fn graph(&self, store: &Arc<Store>) -> GraphSpec {
         let mut nodes: Vec<Node> = Vec::new();
         let mut histories: Vec<Option<Arc<dyn History>>> = Vec::new();
         let mut prints: Vec<u64> = Vec::new();

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 use std::time::Duration;
 
 use super::pipeline::PipelineSpec;
@@ -27,63 +27,124 @@ impl Sink for StoreSink {
 
 /// All pipelines of a store.
 pub struct Pipelines {
-    specs: Mutex<Vec<PipelineSpec>>,
     store: Weak<Store>,
-    graphs: Mutex<Arc<Vec<Graph>>>,
-    /// Whether the next flush is the last for long.
-    ends: AtomicBool,
+    /// Whoever passes a batch reads; whoever puts others in their place writes.
+    running: RwLock<Vec<Running>>,
+    cuts: AtomicU64,
+}
+
+/// A pipeline as it was written, and as it runs.
+struct Running {
+    spec: PipelineSpec,
+    graph: Graph,
+}
+
+/// Numbers of cuts that are not a flush's.
+const OWN_CUTS: u64 = 1 << 63;
+
+/// What a reload changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    pub started: Vec<String>,
+    /// Changed: stages that are as they were go on from where they stood.
+    pub changed: Vec<String>,
+    pub stopped: Vec<String>,
+    pub kept: Vec<String>,
 }
 
 impl Pipelines {
     /// Starts the pipelines and attaches them to the store: from the state of the last flush, through what the log
     /// holds since, on to what comes.
     pub fn attach(store: &Arc<Store>, specs: Vec<PipelineSpec>) -> Result<Arc<Pipelines>, PipelinesError> {
-        let (specs, graphs) = (Mutex::new(specs), Mutex::new(Arc::new(Vec::new())));
-        let pipelines = Pipelines { specs, store: Arc::downgrade(store), graphs, ends: AtomicBool::new(false) };
+        let pipelines =
+            Pipelines { store: Arc::downgrade(store), running: RwLock::default(), cuts: AtomicU64::new(OWN_CUTS) };
         let pipelines = Arc::new(pipelines);
-        pipelines.start(&BTreeMap::new())?;
+        *pipelines.write() = pipelines.start(store, &specs, &BTreeMap::new())?;
         store.attach(pipelines.clone())?;
         Ok(pipelines)
     }
 
-    fn start(&self, states: &BTreeMap<String, Vec<u8>>) -> io::Result<()> {
-        let Some(store) = self.store.upgrade() else { return Ok(()) };
+    fn start(
+        &self,
+        store: &Arc<Store>,
+        specs: &[PipelineSpec],
+        states: &BTreeMap<String, Vec<u8>>,
+    ) -> io::Result<Vec<Running>> {
         let sink: Arc<dyn Sink> = Arc::new(StoreSink(self.store.clone()));
-        let start = |spec: &PipelineSpec| Graph::start(spec.graph(&store), store.world(), &sink, states);
-        // Those that run end before others take their place.
-        self.stop();
-        let graphs = self.specs().iter().map(start).collect::<io::Result<Vec<_>>>()?;
-        *self.graphs.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(graphs);
-        Ok(())
+        let start = |spec: &PipelineSpec| {
+            let graph = Graph::start(spec.graph(store), store.world(), &sink, states)?;
+            Ok(Running { spec: spec.clone(), graph })
+        };
+        specs.iter().map(start).collect()
     }
 
-    fn specs(&self) -> Vec<PipelineSpec> {
-        self.specs.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn read(&self) -> RwLockReadGuard<'_, Vec<Running>> {
+        self.running.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn graphs(&self) -> Arc<Vec<Graph>> {
-        self.graphs.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    fn write(&self) -> RwLockWriteGuard<'_, Vec<Running>> {
+        self.running.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// With the next flush stages do all that they put off: nothing may come for long.
-    pub fn end(&self) {
-        self.ends.store(true, Ordering::Release);
+    /// Puts other pipelines in the place of those that run. One that is as it was runs on; of one that changed, each stage
+    /// goes on that is as it was, and so are all before it. Others start with what comes from here on: `replay` fills what
+    /// was before.
+    ///
+    /// # Errors
+    /// Threads that cannot be started, and a flush that fails: the former then run on, or none do.
+    pub fn reload(&self, specs: &[PipelineSpec]) -> Result<Reloaded, PipelinesError> {
+        let Some(store) = self.store.upgrade() else { return Ok(Reloaded::default()) };
+        let reloaded = store.between_flushes(|| self.swap(&store, specs))?;
+        // So that a start finds the states of these, and not of the former.
+        store.flush_states()?;
+        Ok(reloaded)
+    }
+
+    fn swap(&self, store: &Arc<Store>, specs: &[PipelineSpec]) -> io::Result<Reloaded> {
+        let mut told = Reloaded::default();
+        let mut running = self.write();
+        let mut former: BTreeMap<String, Running> =
+            running.drain(..).map(|running| (running.spec.name.clone(), running)).collect();
+        for spec in specs {
+            let name = spec.name.clone();
+            match former.remove(&name) {
+                Some(same) if same.spec.is_same(spec) => {
+                    told.kept.push(name);
+                    running.push(same);
+                }
+                Some(changed) => {
+                    let cut = Cut { number: self.cuts.fetch_add(1, Ordering::Relaxed), last: false };
+                    changed.graph.cut(cut);
+                    let states = changed.graph.state_at(cut.number);
+                    drop(changed);
+                    told.changed.push(name);
+                    running.append(&mut self.start(store, std::slice::from_ref(spec), &states)?);
+                }
+                None => {
+                    told.started.push(name);
+                    running.append(&mut self.start(store, std::slice::from_ref(spec), &BTreeMap::new())?);
+                }
+            }
+        }
+        told.stopped.extend(former.into_keys());
+        Ok(told)
     }
 
     /// Stops the stages and joins their threads. What they had not told yet is told again from the log and the last
     /// state: flush the store first to leave nothing to do.
     pub fn stop(&self) {
-        *self.graphs.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(Vec::new());
+        let running = std::mem::take(&mut *self.write());
+        drop(running);
     }
 
     /// How full the fullest queue before a pipeline is, 0 to 1.
     pub fn fullness(&self) -> f64 {
-        self.graphs().iter().map(Graph::fullness).fold(0.0, f64::max)
+        self.read().iter().map(|running| running.graph.fullness()).fold(0.0, f64::max)
     }
 
     /// What each stage did so far.
     pub fn stats(&self) -> Vec<StageStats> {
-        self.graphs().iter().flat_map(Graph::stats).collect()
+        self.read().iter().flat_map(|running| running.graph.stats()).collect()
     }
 }
 
@@ -98,35 +159,39 @@ pub enum PipelinesError {
 
 impl Tap for Pipelines {
     fn ready(&self) -> Result<(), Behind> {
-        match self.graphs().iter().find(|graph| graph.fullness() >= FULL) {
-            Some(graph) => {
-                Err(Behind { what: format!("pipeline `{}`", graph.name()), retry_after: Duration::from_secs(1) })
+        match self.read().iter().find(|running| running.graph.fullness() >= FULL) {
+            Some(Running { spec, .. }) => {
+                Err(Behind { what: format!("pipeline `{}`", spec.name), retry_after: Duration::from_secs(1) })
             }
             None => Ok(()),
         }
     }
 
     fn pass(&self, batch: Arc<Batch>) {
-        self.graphs().iter().for_each(|graph| graph.pass(&batch));
+        self.read().iter().for_each(|running| running.graph.pass(&batch));
     }
 
-    fn cut(&self, cut: u64) {
-        let cut = Cut { number: cut, last: self.ends.load(Ordering::Acquire) };
-        self.graphs().iter().for_each(|graph| graph.cut(cut));
+    fn cut(&self, cut: u64, last: bool) {
+        let cut = Cut { number: cut, last };
+        self.read().iter().for_each(|running| running.graph.cut(cut));
     }
 
     fn state_at(&self, cut: u64) -> Vec<u8> {
-        let states: BTreeMap<String, Vec<u8>> = self.graphs().iter().flat_map(|graph| graph.state_at(cut)).collect();
+        let states: BTreeMap<String, Vec<u8>> =
+            self.read().iter().flat_map(|running| running.graph.state_at(cut)).collect();
         pack(&states)
     }
 
     fn restore(&self, state: &[u8]) {
-        let Some(states) = unpack(state) else {
+        let (Some(states), Some(store)) = (unpack(state), self.store.upgrade()) else {
             tracing::warn!("the stages' state does not read: they start afresh");
             return;
         };
-        if let Err(error) = self.start(&states) {
-            tracing::error!(%error, "the stages do not start from their state");
+        // Those that run end before others take their place.
+        let specs: Vec<PipelineSpec> = self.write().drain(..).map(|running| running.spec).collect();
+        match self.start(&store, &specs, &states) {
+            Ok(running) => *self.write() = running,
+            Err(error) => tracing::error!(%error, "the stages do not start from their state"),
         }
     }
 }

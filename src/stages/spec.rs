@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use serde::Deserialize;
 
 use super::{AnomalySpec, CompressSpec, CorrelateSpec, WindowSpec};
-use super::{anomaly::Anomaly, compress::Compress, correlate::Correlate};
+use super::{anomaly::Anomaly, correlate::Correlate};
 use crate::flow::{History, Stage, StageMaker};
 use crate::store::Store;
 
@@ -80,7 +80,7 @@ impl Apply {
         let (apply, around) = (self.clone(), around.clone());
         Box::new(move |_| -> Box<dyn Stage> {
             match &apply {
-                Apply::Compress(spec) => Box::new(Compress::new(spec)),
+                Apply::Compress(spec) => spec.stage(around.store.clone()),
                 Apply::Window(spec) => spec.stage(around.history.clone()),
                 Apply::Anomaly(spec) => Box::new(Anomaly::new(spec, around.store.clone())),
                 Apply::Correlate(spec) => Box::new(Correlate::new(spec, around.history.clone())),

@@ -208,7 +208,10 @@ impl Store {
             writer.log(self.registry(), &encoded)?;
             let head = self.view().head.clone();
             unpoisoned(head.write()).append(&batch);
-            rows.into_iter().for_each(|rows| self.add_rows(rows));
+            for rows in rows {
+                batch.rows.extend(rows.table.steers_pipelines().then(|| rows.clone()));
+                self.add_rows(rows);
+            }
             if let Some(tap) = self.tap.get().filter(|_| !batch.is_empty()) {
                 tap.pass(Arc::new(batch));
             }

@@ -52,11 +52,21 @@ impl Origin {
 }
 
 impl Store {
-    /// Writes what is in memory to segments and trims the log. `Ok(false)` where there was nothing.
+    /// Writes what is in memory to segments and trims the log; stages do all that they put off before. `Ok(false)` where
+    /// there was nothing.
     ///
     /// # Errors
     /// After any error the store takes no more writes until it is opened again; all that was acknowledged is in the log.
     pub fn flush(&self) -> Result<bool, StoreError> {
+        self.flush_if_any(true)
+    }
+
+    /// The same in the midst of what comes in: stages go on to put off what would hold it up.
+    pub(super) fn flush_in_passing(&self) -> Result<bool, StoreError> {
+        self.flush_if_any(false)
+    }
+
+    fn flush_if_any(&self, last: bool) -> Result<bool, StoreError> {
         let _upkeep = unpoisoned(self.upkeep.lock());
         let empty = {
             let view = self.view();
@@ -65,23 +75,35 @@ impl Store {
         if empty && self.registry().len() == self.registry().committed() {
             return Ok(false);
         }
-        self.write_memory()?;
+        self.write_memory(last)?;
         Ok(true)
     }
 
     /// The same even where there is nothing, for the sake of the stages' state.
     pub(super) fn flush_now(&self) -> Result<(), StoreError> {
         let _upkeep = unpoisoned(self.upkeep.lock());
-        self.write_memory()
+        self.write_memory(true)
     }
 
-    fn write_memory(&self) -> Result<(), StoreError> {
-        self.cut().and_then(|cut| self.write_cut(cut)).inspect_err(|error| {
+    /// Does something while no flush is under way.
+    pub fn between_flushes<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _upkeep = unpoisoned(self.upkeep.lock());
+        work()
+    }
+
+    /// As [`Store::flush`], even where there is nothing but the stages' state.
+    pub fn flush_states(&self) -> Result<(), StoreError> {
+        let _upkeep = unpoisoned(self.upkeep.lock());
+        self.write_memory(false)
+    }
+
+    fn write_memory(&self, last: bool) -> Result<(), StoreError> {
+        self.cut(last).and_then(|cut| self.write_cut(cut)).inspect_err(|error| {
             self.close(format!("a flush failed: {}", told_with_causes(error)));
         })
     }
 
-    fn cut(&self) -> Result<Cut, StoreError> {
+    fn cut(&self, last: bool) -> Result<Cut, StoreError> {
         let wal_dir = self.dir.join("wal");
         let next_wal = self.writer().wal.number() + 1;
         let mut next = WalWriter::create(&*self.world.disk, &wal_dir, next_wal, 0).at("create a log in", &wal_dir)?;
@@ -102,7 +124,7 @@ impl Store {
             };
             // Only the writer is held here: stages that work off their links take the view.
             if let Some(tap) = self.tap.get() {
-                tap.cut(next_wal);
+                tap.cut(next_wal, last);
             }
             (old, head, written)
         };

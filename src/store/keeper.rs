@@ -76,7 +76,7 @@ fn tend(store: &Store, beat: u64, oldest: &mut Option<Duration>) -> Result<(), S
     store.look_at_series();
     if store.is_full() || aged {
         *oldest = None;
-        store.flush()?;
+        store.flush_in_passing()?;
     }
     store.heal()?;
     if beat.is_multiple_of(MERGE_BEATS) {

@@ -16,7 +16,6 @@ use super::tap::Tap;
 use super::wal::{WalReader, WalWriter, wal_files};
 use super::{Store, StoreError, StoreSpec};
 use crate::catalog::{Catalog, CatalogError, CatalogPlace, Commit, Contents, SegmentRecord, TableName};
-use crate::model::Batch;
 use crate::world::{Disk, World};
 
 /// A file that does not open, and why.
@@ -97,7 +96,8 @@ impl Store {
             // What does not read was told when the store was opened.
             let Ok(frames) = WalReader::open(disk, &path, None) else { continue };
             for frame in frames.map_while(Result::ok) {
-                let batch = Batch { rows: Vec::new(), ..frame.batch };
+                let mut batch = frame.batch;
+                batch.rows.retain(|rows| rows.table.steers_pipelines());
                 if !batch.is_empty() {
                     tap.pass(Arc::new(batch));
                 }

@@ -21,7 +21,8 @@ pub trait Tap: Send + Sync {
     fn pass(&self, batch: Arc<Batch>);
 
     /// Marks the place `cut` in the stream: batches passed before belong to the segments that are about to be written.
-    fn cut(&self, cut: u64);
+    /// `last`: nothing may come for long, so what was put off is to be done now.
+    fn cut(&self, cut: u64, last: bool);
 
     /// Waits until everything before `cut` is worked off and its rows are with the store; the state then.
     fn state_at(&self, cut: u64) -> Vec<u8>;

@@ -221,8 +221,8 @@ fn wrong_settings_end_the_start_with_file_line_and_remedy() {
             "7.toml:4: unknown variant `windw`, expected one of `compress`, `window`, `anomaly`, `correlate`",
         ),
         (
-            pipeline("8.toml", &format!("{stages}from = \"gone\"\napply.window = {{ every = \"1h\" }}\n")),
-            "8.toml:4: stage `a` follows `gone`, which is no stage before it",
+            pipeline("8.toml", &format!("{stages}inputs = [\"gone\"]\napply.window = {{ every = \"1h\" }}\n")),
+            "8.toml:4: stage `a` takes `gone`, which is no source or stage before it: write one of live",
         ),
         (pipeline("9.toml", &format!("{stages}apply.window = {{ every = \"soon\" }}\n")), "9.toml:4: "),
         (file(here, "10.toml", "[pipelines]\nfiles = [\"nowhere.toml\"]\n"), "nowhere.toml: cannot be read"),

@@ -118,7 +118,7 @@ fn check_finds_every_planted_fault_with_line_and_remedy() {
         (
             "e.toml",
             "name = \"p\"\n[[stages]]\nname = \"a\"\napply.window = { evry = \"1h\" }\n[[stages]]\nname = \"b\"\napply.anomaly = { treshold = 3 }\n",
-            &["e.toml:4: unknown field `evry`, expected `every`", "e.toml:7: unknown field `treshold`"],
+            &["e.toml:4: unknown field `evry`, expected one of `every`", "e.toml:7: unknown field `treshold`"],
         ),
         (
             "f.toml",

@@ -39,6 +39,9 @@ pub enum Compression {
 }
 
 impl Compression {
+    pub const ALL: [Compression; 4] =
+        [Compression::Usual, Compression::Mild, Compression::Aggressive, Compression::Emergency];
+
     pub const fn name(self) -> &'static str {
         match self {
             Compression::Usual => "usual",
@@ -60,6 +63,10 @@ impl Zone {
             Zone::Red => "red",
             Zone::Critical => "critical",
         }
+    }
+
+    pub fn of_name(name: &str) -> Option<Zone> {
+        Self::ALL.into_iter().find(|zone| zone.name() == name)
     }
 
     /// From 0 for green to 4 for critical.

@@ -450,13 +450,9 @@ impl Stage for Tumbling {
     }
 
     fn checkpoint(&mut self, cut: Cut, out: &mut Out<'_>) -> Vec<u8> {
-        if cut.last {
-            self.redo(usize::MAX);
-        }
+        self.redo(if cut.last { usize::MAX } else { REDO_SAMPLES });
         let ahead = self.tell_open();
-        if cut.last {
-            self.tell_stored(ahead);
-        }
+        self.tell_stored(ahead);
         self.emit(out);
         self.state()
     }

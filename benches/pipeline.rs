@@ -1,0 +1,136 @@
+//! How fast the stages of the default pipeline are: samples a second of CPU time, all threads of the pipeline together, of a
+//! fleet that tells all its series every ten seconds.
+//!
+//! ```text
+//! cargo bench --bench pipeline [-- NAME]     only those whose name holds NAME
+//! ```
+//! Of each case the best of several runs by CPU time, so that what else the machine does matters little. Batches are made
+//! before; rows are counted and dropped.
+
+#![allow(clippy::disallowed_methods, reason = "a measurement asks the clock")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use plimsoll::config::{DEFAULT_PIPELINE, read_pipeline};
+use plimsoll::flow::{Graph, Sink};
+use plimsoll::model::{Batch, Labels, Rows, SeriesDef, SeriesId, Timestamp};
+use plimsoll::stages::{Apply, PipelineSpec};
+use plimsoll::store::{Store, StoreSpec};
+use plimsoll::world::World;
+
+const SERIES: u32 = 10_000;
+const STEP: i64 = 10_000_000_000;
+/// Steps whose values are made; they come again.
+const STEPS: usize = 360;
+const HOURS: usize = 6;
+const RUNS: usize = 3;
+/// 2026-01-01
+const START: i64 = 1_767_225_600_000_000_000;
+
+#[derive(Default)]
+struct Counted(AtomicU64);
+
+impl Sink for Counted {
+    fn rows(&self, rows: Rows) {
+        self.0.fetch_add(rows.batch.num_rows() as u64, Ordering::Relaxed);
+    }
+}
+
+/// The same numbers each time (splitmix64).
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB) >> 1
+    }
+}
+
+/// Walks between 0 and 100, as the fleet of the time-series benchmark suite has them.
+fn values() -> Vec<Vec<f64>> {
+    let mut chance = Chance(1);
+    let mut now: Vec<f64> = (0..SERIES).map(|_| (chance.next() % 101) as f64).collect();
+    let mut step = || {
+        now.iter_mut().for_each(|value| *value = (*value + (chance.next() % 5) as f64 - 2.0).clamp(0.0, 100.0));
+        now.clone()
+    };
+    (0..STEPS).map(|_| step()).collect()
+}
+
+/// CPU time of the whole process, in seconds.
+fn cpu() -> f64 {
+    let told = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let after = told.rsplit(')').next().unwrap_or_default();
+    let ticks = |at: usize| after.split_whitespace().nth(at).and_then(|n| n.parse::<f64>().ok()).unwrap_or(0.0);
+    (ticks(11) + ticks(12)) / 100.0
+}
+
+fn store(dir: &std::path::Path) -> Arc<Store> {
+    let store = Store::open(World::real(), dir, StoreSpec::default()).expect("a store in an empty folder");
+    for n in 0..SERIES {
+        let labels = Labels::new([("host", format!("host_{}", n % 100)), ("field", (n / 100).to_string())]);
+        store.registry().intern(SeriesDef::new("usage", labels));
+    }
+    Arc::new(store)
+}
+
+/// Samples a second of CPU time, the part of the wall's time a core was busy, rows.
+fn run(spec: &PipelineSpec, store: &Arc<Store>, values: &[Vec<f64>]) -> (f64, f64, u64) {
+    let counted = Arc::new(Counted::default());
+    let sink: Arc<dyn Sink> = counted.clone();
+    let source: Arc<str> = "bench".into();
+    let batches: Vec<Batch> = (0..STEPS * HOURS)
+        .map(|at| {
+            let time = START + at as i64 * STEP;
+            Batch {
+                source: source.clone(),
+                arrived: Timestamp::from_nanos(time),
+                series: (0..SERIES).map(|n| SeriesId(n).0).collect(),
+                times: vec![time; SERIES as usize],
+                values: values[at % STEPS].clone(),
+                ..Batch::default()
+            }
+        })
+        .collect();
+    let graph = Graph::start(spec.graph(store), store.world(), &sink, &BTreeMap::new()).expect("threads");
+    let (started, before) = (Instant::now(), cpu());
+    let samples = batches.len() * SERIES as usize;
+    for batch in batches {
+        graph.pass(&Arc::new(batch));
+    }
+    drop(graph);
+    let used = cpu() - before;
+    (samples as f64 / used, used / started.elapsed().as_secs_f64(), counted.0.load(Ordering::Relaxed))
+}
+
+fn main() {
+    let default = read_pipeline("default", DEFAULT_PIPELINE).expect("the default pipeline");
+    let only = |keep: fn(&Apply) -> bool| {
+        let stages = default.stages.iter().filter(|stage| keep(&stage.apply)).cloned().collect();
+        PipelineSpec { stages, ..default.clone() }
+    };
+    let cases: [(&str, PipelineSpec); 6] = [
+        ("window", only(|apply| matches!(apply, Apply::Window(_)))),
+        ("anomaly", only(|apply| matches!(apply, Apply::Anomaly(_)))),
+        ("correlate (hour and day)", only(|apply| matches!(apply, Apply::Correlate(_)))),
+        ("compress", only(|apply| matches!(apply, Apply::Compress(_)))),
+        ("window + anomaly + correlate", only(|apply| !matches!(apply, Apply::Compress(_)))),
+        ("all of the default pipeline", default.clone()),
+    ];
+    let folder = tempfile::tempdir().expect("a folder");
+    let (store, values) = (store(folder.path()), values());
+    println!("{SERIES} series every 10 s, {HOURS} hours; best of {RUNS}");
+    for (name, spec) in cases {
+        if !std::env::args().skip(1).all(|only| only.starts_with("--") || name.contains(&only)) {
+            continue;
+        }
+        let runs = (0..RUNS).map(|_| run(&spec, &store, &values));
+        let best = runs.max_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or_default();
+        let (rate, cores, rows) = best;
+        println!("{name:<30} {:>6.2} M samples/s a core, {cores:.2} cores busy, {rows} rows", rate / 1e6);
+    }
+}
