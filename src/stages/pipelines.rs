@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use super::pipeline::PipelineSpec;
+use super::pipeline::{Edges, PipelineSpec};
 use super::state::{pack, unpack};
 use crate::flow::{Cut, Graph, Sink, StageStats};
 use crate::model::{Batch, Rows};
@@ -29,27 +29,51 @@ impl Sink for StoreSink {
 pub struct Pipelines {
     specs: Mutex<Vec<PipelineSpec>>,
     store: Weak<Store>,
+    edges: Edges,
     graphs: Mutex<Arc<Vec<Graph>>>,
     /// Whether the next flush is the last for long.
     ends: AtomicBool,
+    has_started: AtomicBool,
 }
 
 impl Pipelines {
     /// Starts the pipelines and attaches them to the store: from the state of the last flush, through what the log
-    /// holds since, on to what comes.
+    /// holds since, on to what comes. Nothing leaves this node and no file is read.
     pub fn attach(store: &Arc<Store>, specs: Vec<PipelineSpec>) -> Result<Arc<Pipelines>, PipelinesError> {
-        let (specs, graphs) = (Mutex::new(specs), Mutex::new(Arc::new(Vec::new())));
-        let pipelines = Pipelines { specs, store: Arc::downgrade(store), graphs, ends: AtomicBool::new(false) };
-        let pipelines = Arc::new(pipelines);
-        pipelines.start(&BTreeMap::new())?;
+        Self::attach_to(store, specs, Edges::default())
+    }
+
+    /// The same, with what is outside.
+    pub fn attach_to(
+        store: &Arc<Store>,
+        specs: Vec<PipelineSpec>,
+        edges: Edges,
+    ) -> Result<Arc<Pipelines>, PipelinesError> {
+        let pipelines = Arc::new(Pipelines {
+            specs: Mutex::new(specs),
+            store: Arc::downgrade(store),
+            edges,
+            graphs: Mutex::new(Arc::new(Vec::new())),
+            ends: AtomicBool::new(false),
+            has_started: AtomicBool::new(false),
+        });
         store.attach(pipelines.clone())?;
+        pipelines.start_afresh()?;
+        // What the log told again had not to wait for anybody.
+        pipelines.graphs().iter().for_each(|graph| graph.set_free(false));
         Ok(pipelines)
+    }
+
+    /// Starts them without a state, where nobody has started them yet.
+    fn start_afresh(&self) -> io::Result<()> {
+        if self.has_started.load(Ordering::Acquire) { Ok(()) } else { self.start(&BTreeMap::new()) }
     }
 
     fn start(&self, states: &BTreeMap<String, Vec<u8>>) -> io::Result<()> {
         let Some(store) = self.store.upgrade() else { return Ok(()) };
         let sink: Arc<dyn Sink> = Arc::new(StoreSink(self.store.clone()));
-        let start = |spec: &PipelineSpec| Graph::start(spec.graph(&store), store.world(), &sink, states);
+        let start = |spec: &PipelineSpec| Graph::start(spec.graph(&store, &self.edges), store.world(), &sink, states);
+        self.has_started.store(true, Ordering::Release);
         // Those that run end before others take their place.
         self.stop();
         let graphs = self.specs().iter().map(start).collect::<io::Result<Vec<_>>>()?;
@@ -68,6 +92,7 @@ impl Pipelines {
     /// With the next flush stages do all that they put off: nothing may come for long.
     pub fn end(&self) {
         self.ends.store(true, Ordering::Release);
+        self.graphs().iter().for_each(|graph| graph.set_free(true));
     }
 
     /// Stops the stages and joins their threads. What they had not told yet is told again from the log and the last
@@ -102,6 +127,9 @@ impl Tap for Pipelines {
     }
 
     fn pass(&self, batch: Arc<Batch>) {
+        if let Err(error) = self.start_afresh() {
+            tracing::error!(%error, "the stages do not start");
+        }
         self.graphs().iter().for_each(|graph| graph.pass(&batch));
     }
 
