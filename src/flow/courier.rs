@@ -185,12 +185,8 @@ impl Outbox {
     pub fn settle(&self, patience: Duration) {
         self.is_urgent.store(true, Ordering::Release);
         self.tell();
-        let mut held = self.held();
-        let mut waited = Duration::ZERO;
-        while !held.parcels.is_empty() && waited < patience && !self.is_troubled.load(Ordering::Acquire) {
-            held = self.changed.wait_timeout(held, LOOK).unwrap_or_else(PoisonError::into_inner).0;
-            waited += LOOK;
-        }
+        let goes_on = |held: &mut Held| !held.parcels.is_empty() && !self.is_troubled.load(Ordering::Acquire);
+        drop(self.changed.wait_timeout_while(self.held(), patience, goes_on));
         self.is_urgent.store(false, Ordering::Release);
     }
 
@@ -286,6 +282,7 @@ impl Outbox {
     /// Whether deliveries fail just now.
     pub fn set_troubled(&self, troubled: bool) {
         self.is_troubled.store(troubled, Ordering::Release);
+        self.changed.notify_all();
     }
 
     /// Whether somebody waits for all to be delivered.

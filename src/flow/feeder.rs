@@ -194,7 +194,7 @@ impl Spring {
                 Event::Late(batch) => {
                     self.meter.late.fetch_add(batch.len() as u64, Ordering::Relaxed);
                 }
-                Event::Watermark(watermark) if watermark.time != crate::model::Timestamp::MAX => {
+                Event::Watermark(watermark) if watermark.time != Timestamp::MAX => {
                     self.meter.set_watermark(Some(watermark.time.nanos()));
                 }
                 _ => {}

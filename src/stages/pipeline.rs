@@ -231,16 +231,12 @@ impl PipelineSpec {
 
     /// Places among the sources of those that are files, and what is written of these.
     pub fn files(&self) -> Vec<(usize, &ReadFileSpec)> {
-        let file = |(place, source): (usize, &'_ SourceSpec)| match &source.read {
-            ReadSpec::File(_) => Some(place),
-            _ => None,
-        };
-        let places = self.sources.iter().enumerate().filter_map(file);
-        let spec = |place: usize| match &self.sources[place].read {
+        let places = self.sources.iter().enumerate();
+        let files = places.filter_map(|(place, source)| match &source.read {
             ReadSpec::File(spec) => Some((place, spec)),
-            _ => None,
-        };
-        places.filter_map(spec).collect()
+            ReadSpec::Live(_) | ReadSpec::Table(_) => None,
+        });
+        files.collect()
     }
 
     /// The graph, over a store that holds what passed by before.

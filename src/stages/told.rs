@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use arrow::array::{Array, AsArray, Float64Array};
+use arrow::array::{AsArray, Float64Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type, TimestampNanosecondType, UInt32Type};
 
