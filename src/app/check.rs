@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::edges::Files;
 use super::global::Global;
 use super::report::{REPORTS, sections};
-use super::edges::Files;
 use crate::config::{
     ConfigFault, ConfigFaults, DEFAULT_PIPELINE, Settings, file_faults, read_pipeline, read_pipelines,
 };

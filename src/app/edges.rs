@@ -58,8 +58,7 @@ impl Readers for Files {
 
     fn check(&self, file: &ReadFileSpec) -> Result<(), String> {
         let format = format(file)?;
-        let is_mapped =
-            file.metric.is_some() || file.time.is_some() || file.value.is_some() || !file.labels.is_empty();
+        let is_mapped = file.metric.is_some() || file.time.is_some() || file.value.is_some() || !file.labels.is_empty();
         if is_mapped && !matches!(format, Format::Csv | Format::Parquet) {
             return Err(format!(
                 "time, value, metric and labels map the columns of CSV and Parquet: leave them out, the file is {format}"

@@ -54,7 +54,10 @@ pub fn file_faults(file: &str, text: &str, spec: &PipelineSpec, readers: &dyn Re
             fault(error);
         }
         if !readers.is_there(&read.path) {
-            fault(format!("there is no file {}: correct the path, as seen from where plimsoll runs", read.path.display()));
+            fault(format!(
+                "there is no file {}: correct the path, as seen from where plimsoll runs",
+                read.path.display()
+            ));
         }
     }
     faults

@@ -120,9 +120,7 @@ mod tests {
     use crate::model::{Ends, Labels};
 
     fn known() -> Known {
-        Known::new(Arc::new(|id: SeriesId| {
-            SeriesDef::new(format!("m{}", id.0), Labels::new([("host", "a\"b")]))
-        }))
+        Known::new(Arc::new(|id: SeriesId| SeriesDef::new(format!("m{}", id.0), Labels::new([("host", "a\"b")]))))
     }
 
     #[test]

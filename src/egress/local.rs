@@ -46,12 +46,7 @@ pub(super) fn open_file(
     open(sink, pen, spec.format, names, outbox)
 }
 
-pub(super) fn open_stdout(
-    sink: &str,
-    print: Print,
-    names: Names,
-    outbox: Arc<Outbox>,
-) -> io::Result<Box<dyn Courier>> {
+pub(super) fn open_stdout(sink: &str, print: Print, names: Names, outbox: Arc<Outbox>) -> io::Result<Box<dyn Courier>> {
     open(sink, Printed(print), LineFormat::Ndjson, names, outbox)
 }
 

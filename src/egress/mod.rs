@@ -30,13 +30,7 @@ impl Egress {
 }
 
 impl Couriers for Egress {
-    fn open(
-        &self,
-        sink: &str,
-        delivery: &Delivery,
-        names: Names,
-        outbox: Arc<Outbox>,
-    ) -> io::Result<Box<dyn Courier>> {
+    fn open(&self, sink: &str, delivery: &Delivery, names: Names, outbox: Arc<Outbox>) -> io::Result<Box<dyn Courier>> {
         match delivery {
             Delivery::File(spec) => local::open_file(sink, spec, names, outbox, &self.world),
             Delivery::Stdout => local::open_stdout(sink, self.print.clone(), names, outbox),

@@ -146,9 +146,8 @@ impl Upstream {
 /// FNV-1a and a last mixing (splitmix64): the same on every machine, for ever.
 fn hash(upstream: &[u8], series: &[u8]) -> u64 {
     let bytes = upstream.iter().chain(&[0xFF]).chain(series);
-    let hash = bytes.fold(0xCBF2_9CE4_8422_2325_u64, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
-    });
+    let hash =
+        bytes.fold(0xCBF2_9CE4_8422_2325_u64, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3));
     let hash = (hash ^ (hash >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     hash ^ (hash >> 31)
@@ -235,10 +234,17 @@ mod tests {
         };
         let before = of(&all);
         let shares: Vec<usize> = (0..3).map(|at| before.iter().filter(|&&owner| owner == at).count()).collect();
-        assert!(shares.iter().zip([1000, 1000, 2000]).all(|(&share, wanted)| share.abs_diff(wanted) < 150), "{shares:?}");
+        assert!(
+            shares.iter().zip([1000, 1000, 2000]).all(|(&share, wanted)| share.abs_diff(wanted) < 150),
+            "{shares:?}"
+        );
         all.failed(0, NOW, None);
         let during = of(&all);
-        assert!(before.iter().zip(&during).all(|(before, during)| if *before == 0 { *during != 0 } else { before == during }));
+        assert!(before.iter().zip(&during).all(|(before, during)| if *before == 0 {
+            *during != 0
+        } else {
+            before == during
+        }));
         let later = NOW + Duration::from_secs(1);
         assert!(series.iter().zip(&before).all(|(series, &at)| all.pick_for(series.as_bytes(), later) == Some(at)));
     }

@@ -26,7 +26,10 @@ pub(super) enum Answer {
     /// What was sent will never be taken.
     Refused(String),
     /// It may be taken later, or elsewhere.
-    Failed { told: String, retry_after: Option<Duration> },
+    Failed {
+        told: String,
+        retry_after: Option<Duration>,
+    },
 }
 
 /// Makes requests as a sink is written.
@@ -186,7 +189,7 @@ mod tests {
         let after = |text: &str| retry_after(text, now).map(|after| after.as_secs());
         assert_eq!(after("7"), Some(7));
         assert_eq!(after("Thu, 01 Jan 2026 00:01:00 GMT"), Some(60));
-        assert_eq!(after("Thu, 01 Jan 2020 00:01:00 GMT"), Some(0));
+        assert_eq!(after("Wed, 01 Jan 2020 00:01:00 GMT"), Some(0));
         assert_eq!(after("999999"), Some(3600));
         assert_eq!(after("soon"), None);
         let waits: Vec<u64> = (1..9).map(|failures| back_off(failures, None).as_secs()).collect();

@@ -304,13 +304,7 @@ pub trait Courier: Send {
 /// Finds a courier for each sink. Behind it stand disk and network.
 pub trait Couriers: Send + Sync {
     /// Starts one that empties the outbox.
-    fn open(
-        &self,
-        sink: &str,
-        delivery: &Delivery,
-        names: Names,
-        outbox: Arc<Outbox>,
-    ) -> io::Result<Box<dyn Courier>>;
+    fn open(&self, sink: &str, delivery: &Delivery, names: Names, outbox: Arc<Outbox>) -> io::Result<Box<dyn Courier>>;
 
     /// Whether anything is delivered. Where nothing is, sinks are left out.
     fn delivers(&self) -> bool {

@@ -124,10 +124,14 @@ impl WebSpec {
         if self.basic_auth.as_ref().is_some_and(both) {
             return Some("write either password or password_file".to_owned());
         }
-        let is_name = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+        let is_name =
+            |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
         for (name, value) in &self.headers {
             if !is_name(name) {
-                return Some(format!("the header `{}` cannot be sent: write letters, digits and - in its name", name.escape_debug()));
+                return Some(format!(
+                    "the header `{}` cannot be sent: write letters, digits and - in its name",
+                    name.escape_debug()
+                ));
             }
             if value.chars().any(char::is_control) {
                 return Some(format!("the header `{name}` cannot be sent: write its value on one line"));

@@ -11,7 +11,9 @@ use super::history::{Stored, Union};
 use super::sink::{Outside, SinkSpec, made_samples, stored};
 use super::source::{ReadSpec, SourceSpec};
 use super::spec::{Around, StageSpec};
-use crate::flow::{Couriers, Does, GraphSpec, Haste, History, NoCouriers, NoReaders, Node, OrderSpec, ReadFileSpec, Readers};
+use crate::flow::{
+    Couriers, Does, GraphSpec, Haste, History, NoCouriers, NoReaders, Node, OrderSpec, ReadFileSpec, Readers,
+};
 use crate::store::Store;
 
 /// A pipeline as it is written.

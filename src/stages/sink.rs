@@ -11,8 +11,8 @@ use serde::Deserialize;
 
 use crate::flow::codec::{Reader, Writer};
 use crate::flow::{
-    Courier, Couriers, Cut, Delivery, Does, Dropped, FileSpec, ForwardSpec, Haste, LineFormat, Names, Node, Out, Outbox, Overflow,
-    Parcel, Shard, Stage, StageMaker, WebhookSpec,
+    Courier, Couriers, Cut, Delivery, Does, Dropped, FileSpec, ForwardSpec, Haste, LineFormat, Names, Node, Out,
+    Outbox, Overflow, Parcel, Shard, Stage, StageMaker, WebhookSpec,
 };
 use crate::model::{Batch, Rows, SeriesId, Table, Timestamp};
 

@@ -167,7 +167,8 @@ fn a_sink_that_is_full_makes_the_door_refuse_but_no_flush_wait() {
 
 #[test]
 fn what_has_no_room_is_counted_where_it_may_be_dropped() {
-    let sinks = "[[sinks]]\nname = \"out\"\ninputs = [\"live\"]\nqueue = \"1kB\"\noverflow = \"drop\"\nwrite.stdout = {}\n";
+    let sinks =
+        "[[sinks]]\nname = \"out\"\ninputs = [\"live\"]\nqueue = \"1kB\"\noverflow = \"drop\"\nwrite.stdout = {}\n";
     let bed = Bed::new();
     let store = bed.store();
     let (pipelines, _) = attach(&store, sinks);

@@ -78,7 +78,10 @@ impl TableSpec {
         let times = [("from", &self.from), ("to", &self.to)];
         for (key, text) in times.into_iter().filter_map(|(key, text)| Some((key, text.as_ref()?))) {
             if let Err(error) = Timestamp::parse(text) {
-                return Some((key, format!("{key} = \"{text}\" is no time ({error}): write one as 2026-01-31T12:00:00Z")));
+                return Some((
+                    key,
+                    format!("{key} = \"{text}\" is no time ({error}): write one as 2026-01-31T12:00:00Z"),
+                ));
             }
         }
         if self.span().is_empty() {
@@ -92,7 +95,8 @@ impl TableSpec {
         let Some(table) = self.derived().filter(|table| !told::columns(*table).is_empty()) else {
             let known = Table::ALL.into_iter().filter(|table| !told::columns(*table).is_empty()).map(Table::name);
             let known: Vec<&str> = std::iter::once(SAMPLES).chain(known).collect();
-            let told = format!("`{}` is no table with numbers of series: write one of {}", self.table, known.join(", "));
+            let told =
+                format!("`{}` is no table with numbers of series: write one of {}", self.table, known.join(", "));
             return Some(("table", told));
         };
         let known = told::columns(table).join(", ");
@@ -120,11 +124,9 @@ impl ReadSpec {
         match self {
             ReadSpec::Live(_) => None,
             ReadSpec::Table(spec) => spec.fault(),
-            ReadSpec::File(spec) => spec
-                .path
-                .as_os_str()
-                .is_empty()
-                .then(|| ("path", "path is empty: write where the file is".to_owned())),
+            ReadSpec::File(spec) => {
+                spec.path.as_os_str().is_empty().then(|| ("path", "path is empty: write where the file is".to_owned()))
+            }
         }
     }
 

@@ -135,7 +135,15 @@ pub(super) fn samples(store: &Weak<Store>, name: &Arc<str>, wanted: Option<Wante
     let Some((first, last)) = ranges.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))) else { return none() };
     let next = first.max(span.start).nanos();
     let end = last.nanos().saturating_add(1).min(span.end.nanos());
-    Box::new(Stretches { snapshot, series, name: name.clone(), next, end, stretch: STRETCH, sorting: Sorting::default() })
+    Box::new(Stretches {
+        snapshot,
+        series,
+        name: name.clone(),
+        next,
+        end,
+        stretch: STRETCH,
+        sorting: Sorting::default(),
+    })
 }
 
 struct Stretches {

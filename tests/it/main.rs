@@ -25,5 +25,6 @@ mod remote_write;
 mod series;
 mod servers;
 mod sim;
+mod sinks;
 mod sources;
 mod support;
