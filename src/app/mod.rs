@@ -9,6 +9,7 @@ mod demo;
 mod edges;
 mod export;
 mod global;
+mod governor;
 mod import;
 mod input;
 mod listen;

@@ -130,7 +130,8 @@ struct Hook {
 impl Hook {
     fn start() -> Hook {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (address, ends, posted) = (listener.local_addr().unwrap(), Arc::new(AtomicBool::new(false)), Arc::default());
+        let (address, ends, posted) =
+            (listener.local_addr().unwrap(), Arc::new(AtomicBool::new(false)), Arc::default());
         let hook = Hook { address, ends, posted };
         let (ends, posted, count) = (hook.ends.clone(), hook.posted.clone(), AtomicUsize::new(0));
         std::thread::spawn(move || {
@@ -213,7 +214,8 @@ fn a_file_has_every_sample_also_after_a_kill_and_can_be_imported() {
     server.kill();
     let server = start(folder.path(), &sink);
     write(&server, 30..60);
-    let lines = || std::fs::read_to_string(&out).unwrap_or_default().lines().map(str::to_owned).collect::<BTreeSet<_>>();
+    let lines =
+        || std::fs::read_to_string(&out).unwrap_or_default().lines().map(str::to_owned).collect::<BTreeSet<_>>();
     until("all but the last are there", || lines().len() >= 59 * HOSTS);
     let here = up_to(&taken(&server), 59);
     server.stop();
@@ -272,12 +274,20 @@ fn faults_of_sinks_and_sources_name_line_and_remedy() {
             8,
             "unknown field `wait`",
         ),
-        ("[[sinks]]\nname = \"a\"\ninputs = [\"live\"]\nwrite.file = { path = \"a\", format = \"csv\" }\n", 8, "takes = "),
+        (
+            "[[sinks]]\nname = \"a\"\ninputs = [\"live\"]\nwrite.file = { path = \"a\", format = \"csv\" }\n",
+            8,
+            "takes = ",
+        ),
         ("[[sources]]\nname = \"a\"\nread.table = { table = \"nothing\" }\n", 7, "write one of samples, rollups"),
         ("[[sources]]\nname = \"a\"\nread.table = { table = \"rollups\" }\n", 7, "write column = "),
         ("[[sources]]\nname = \"a\"\nread.table = { table = \"rollups\", column = \"x\" }\n", 7, "one of count, sum"),
         ("[[sources]]\nname = \"a\"\nread.table = { table = \"samples\", from = \"x\" }\n", 7, "is no time"),
-        ("[[sources]]\nname = \"a\"\nread.file = { path = \"/nowhere/a.csv\" }\n", 7, "there is no file /nowhere/a.csv"),
+        (
+            "[[sources]]\nname = \"a\"\nread.file = { path = \"/nowhere/a.csv\" }\n",
+            7,
+            "there is no file /nowhere/a.csv",
+        ),
         ("[[sources]]\nname = \"a\"\nread.file = { path = \"Cargo.lock\" }\n", 7, "write format = "),
     ];
     for (at, (text, line, told)) in cases.into_iter().enumerate() {
