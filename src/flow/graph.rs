@@ -209,7 +209,7 @@ impl Graph {
     /// just before still finds a place.
     pub fn fullness(&self) -> f64 {
         let room = if self.haste.is_waiting() { QUEUE_BATCHES / 4 } else { QUEUE_BATCHES };
-        self.queue.len() as f64 / room as f64
+        (self.queue.len() as f64 / room as f64).min(1.0)
     }
 
     /// Sinks wait for room no more, as while the pipeline starts or ends, or do again.

@@ -217,7 +217,7 @@ impl Sending {
     }
 
     fn put_samples(&self, batch: &Arc<Batch>) {
-        if self.takes_samples && batch.len() > 0 {
+        if self.takes_samples {
             self.put(Parcel::Samples(batch.clone()));
         }
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use super::*;
-use crate::flow::{NoReaders, Stage};
+use crate::flow::NoReaders;
 use crate::model::{Labels, SeriesDef};
 use crate::stages::{Edges, PipelineSpec, Pipelines};
 use crate::store::{Store, StoreSpec};
