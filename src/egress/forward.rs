@@ -228,5 +228,4 @@ impl Forwarding {
 }
 
 #[cfg(test)]
-#[path = "forward_tests.rs"]
 mod tests;

@@ -1,3 +1,5 @@
+//! A graph of stages that note what they are told.
+
 use std::sync::atomic::AtomicUsize;
 
 use super::*;

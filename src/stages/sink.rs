@@ -361,5 +361,4 @@ pub(super) fn stored(sinks: &[SinkSpec]) -> BTreeSet<&str> {
 }
 
 #[cfg(test)]
-#[path = "sink_tests.rs"]
 mod tests;

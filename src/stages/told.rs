@@ -276,5 +276,4 @@ impl Intake for Collecting {
 }
 
 #[cfg(test)]
-#[path = "told_tests.rs"]
 mod tests;

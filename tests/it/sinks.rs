@@ -245,7 +245,7 @@ fn what_is_stored_and_what_is_in_files_is_told_to_a_new_pipeline_once() {
         let server = start(folder.path(), &pipeline);
         server.stop();
     }
-    let statement = "SELECT metric, time, count, sum FROM rollups WHERE every = INTERVAL '1 day' ORDER BY metric, time";
+    let statement = "SELECT metric, time, count, sum FROM rollups WHERE every = '1day' ORDER BY metric, time";
     let rows = sql(&data, statement);
     let told: Vec<(&str, f64, f64)> = rows
         .iter()
