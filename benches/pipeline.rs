@@ -17,7 +17,7 @@ use std::time::Instant;
 use plimsoll::config::{DEFAULT_PIPELINE, read_pipeline};
 use plimsoll::flow::{Graph, Sink};
 use plimsoll::model::{Batch, Labels, Rows, SeriesDef, SeriesId, Timestamp};
-use plimsoll::stages::{Apply, PipelineSpec};
+use plimsoll::stages::{Apply, Edges, PipelineSpec};
 use plimsoll::store::{Store, StoreSpec};
 use plimsoll::world::World;
 
@@ -96,7 +96,7 @@ fn run(spec: &PipelineSpec, store: &Arc<Store>, values: &[Vec<f64>]) -> (f64, f6
             }
         })
         .collect();
-    let graph = Graph::start(spec.graph(store), store.world(), &sink, &BTreeMap::new()).expect("threads");
+    let graph = Graph::start(spec.graph(store, &Edges::default()), store.world(), &sink, &BTreeMap::new()).expect("threads");
     let (started, before) = (Instant::now(), cpu());
     let samples = batches.len() * SERIES as usize;
     for batch in batches {

@@ -9,6 +9,7 @@
 pub mod app;
 pub mod catalog;
 pub mod config;
+pub mod egress;
 pub mod flow;
 pub mod ingest;
 pub mod model;

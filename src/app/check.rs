@@ -5,9 +5,12 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::edges::Files;
 use super::global::Global;
 use super::report::{REPORTS, sections};
-use crate::config::{ConfigFault, ConfigFaults, DEFAULT_PIPELINE, Settings, read_pipeline, read_pipelines};
+use crate::config::{
+    ConfigFault, ConfigFaults, DEFAULT_PIPELINE, Settings, file_faults, read_pipeline, read_pipelines,
+};
 
 #[derive(Args)]
 pub(super) struct CheckArgs {
@@ -51,16 +54,29 @@ fn check_text(file: &str, text: &str) -> Vec<ConfigFault> {
         return check_report(file, text);
     }
     let first_key = |line: &str| line.split(['=', ' ']).next().is_some_and(|key| ["name", "stages"].contains(&key));
-    if text.lines().any(|line| line.starts_with("[[stages]]") || first_key(line)) {
-        return read_pipeline(file, text).err().unwrap_or_default().0;
+    let opens = |line: &str| line.starts_with("[[stages]]") || line.starts_with("[[sinks]]");
+    if text.lines().any(|line| opens(line) || first_key(line)) {
+        return check_pipeline(file, text);
     }
     match Settings::read(file, text, std::iter::empty()) {
         Err(faults) => faults.0,
-        Ok(settings) => {
-            let pipelines = read_pipelines(&settings.pipelines, |path| std::fs::read_to_string(path));
-            pipelines.err().unwrap_or_default().0
-        }
+        Ok(settings) => match read_pipelines(&settings.pipelines, |path| std::fs::read_to_string(path)) {
+            Err(faults) => faults.0,
+            Ok(_) => settings.pipelines.files.iter().flat_map(|file| check_file(file)).collect(),
+        },
     }
+}
+
+/// A pipeline, and the files that it reads.
+fn check_pipeline(file: &str, text: &str) -> Vec<ConfigFault> {
+    match read_pipeline(file, text) {
+        Err(faults) => faults.0,
+        Ok(spec) => file_faults(file, text, &spec, &Files::to_check()),
+    }
+}
+
+fn check_file(file: &str) -> Vec<ConfigFault> {
+    std::fs::read_to_string(file).map_or(Vec::new(), |text| check_pipeline(file, &text))
 }
 
 /// Parses each statement. Whether the tables are there only a store can tell.

@@ -6,6 +6,7 @@ mod check;
 mod cli;
 mod collect;
 mod demo;
+mod edges;
 mod export;
 mod global;
 mod governor;

@@ -7,6 +7,7 @@ use anyhow::Context;
 use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
 
 use super::collect::collector_rows;
+use super::edges::edges;
 use super::global::{Global, WrongUsage};
 use super::governor::governor_rows;
 use super::listen::listener_rows;
@@ -15,7 +16,7 @@ use crate::config::{Settings, read_pipelines};
 use crate::flow::{Governing, SourceStats, Sources};
 use crate::ingest::{Collectors, Listeners};
 use crate::query::{Engine, MemoryShare, SystemTable};
-use crate::stages::{Doors, PipelineSpec, Pipelines};
+use crate::stages::{Doors, Edges, PipelineSpec, Pipelines};
 use crate::store::{Keeper, Store};
 use crate::world::{World, resident_bytes};
 
@@ -75,22 +76,30 @@ impl Node {
         let settings = settings(global)?;
         let pipelines = pipelines(&settings)?;
         is_store(&global.data)?;
-        Self::assemble(&global.data, settings, pipelines)
+        // Who only asks sends nothing.
+        Self::assemble(&global.data, World::real(), settings, pipelines, Edges::default())
     }
 
     /// Opens or makes it to write to it.
     pub fn open_to_write(dir: &Path, settings: Settings) -> anyhow::Result<Node> {
         let pipelines = pipelines(&settings)?;
-        let mut node = Self::assemble(dir, settings, pipelines)?;
+        let world = World::real();
+        let edges = edges(&world, settings.ingest.future_max);
+        let mut node = Self::assemble(dir, world, settings, pipelines, edges)?;
         node.keeper = Some(Keeper::start(&node.store).context("cannot start the store's keeper")?);
         Ok(node)
     }
 
-    fn assemble(dir: &Path, settings: Settings, pipelines: Vec<PipelineSpec>) -> anyhow::Result<Node> {
-        let world = World::real();
+    fn assemble(
+        dir: &Path,
+        world: World,
+        settings: Settings,
+        pipelines: Vec<PipelineSpec>,
+        edges: Edges,
+    ) -> anyhow::Result<Node> {
         let store = Arc::new(Store::open(world.clone(), dir, settings.store_spec())?);
         let governor = Governing::new(settings.governor.spec());
-        let pipelines = Pipelines::attach(&store, pipelines)?;
+        let pipelines = Pipelines::attach_to(&store, pipelines, edges)?;
         let told = pipelines.clone();
         let stages = SystemTable { name: "pipelines", rows: Arc::new(move || stage_rows(&told.stats())) };
         let told = pipelines.clone();

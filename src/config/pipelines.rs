@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::faults::{ConfigFault, ConfigFaults, line_around, line_of, parse};
 use super::settings::PipelineSettings;
+use crate::flow::Readers;
 use crate::stages::{List, PipelineSpec};
 
 /// The pipeline that runs where the settings name none.
@@ -26,16 +27,40 @@ pub fn read_pipeline(file: &str, text: &str) -> Result<PipelineSpec, ConfigFault
         !unread.iter().any(|line| lines.contains(line))
     };
     let read: Vec<Part> = parts(text).into_iter().filter(is_read).collect();
-    let start_of = |(list, at): (List, usize)| {
-        let of_list = read.iter().filter(|part| part.list == list.name());
-        of_list.map(|part| part.lines.start).nth(at)
-    };
+    let start_of = |(list, at): (List, usize)| start_of(&read, list, at);
     for fault in spec.faults().into_iter().filter(|fault| unread.is_empty() || !fault.of_absence) {
         let from = fault.of.and_then(start_of).unwrap_or(0);
         faults.push(ConfigFault { file: file.to_owned(), line: line_of(text, from, &fault.at), error: fault.error });
     }
     faults.sort_by_key(|fault| fault.line);
     if faults.is_empty() { Ok(spec) } else { Err(ConfigFaults(faults)) }
+}
+
+fn start_of(parts: &[Part], list: List, at: usize) -> Option<usize> {
+    parts.iter().filter(|part| part.list == list.name()).map(|part| part.lines.start).nth(at)
+}
+
+/// What is wrong with the files that a pipeline without faults is to read.
+pub fn file_faults(file: &str, text: &str, spec: &PipelineSpec, readers: &dyn Readers) -> Vec<ConfigFault> {
+    let parts = parts(text);
+    let mut faults = Vec::new();
+    for (place, read) in spec.files() {
+        let from = start_of(&parts, List::Sources, place).unwrap_or(0);
+        let mut fault = |error: String| {
+            let line = line_of(text, from, "path");
+            faults.push(ConfigFault { file: file.to_owned(), line, error });
+        };
+        if let Err(error) = readers.check(read) {
+            fault(error);
+        }
+        if !readers.is_there(&read.path) {
+            fault(format!(
+                "there is no file {}: correct the path, as seen from where plimsoll runs",
+                read.path.display()
+            ));
+        }
+    }
+    faults
 }
 
 fn line_at(text: &str, at: usize) -> usize {

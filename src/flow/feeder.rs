@@ -1,20 +1,21 @@
 //! The source of a pipeline: one thread that takes what came in, in the order of the log, and tells it to the stages in
 //! the order of [`super::order`].
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arrow::array::AsArray;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use super::event::{Cut, Event, Step};
+use super::event::{Cut, Event, Step, Watermark};
 use super::governor::{Effects, Zone};
 use super::link::{Outlet, send_all};
 use super::meter::{Meter, Poison};
 use super::order::Order;
 use super::work::State;
-use crate::model::{Batch, SeriesId, Table};
+use crate::model::{Batch, SeriesId, Table, Timestamp};
 use crate::world::World;
 
 /// Samples of a step: more wait for the next.
@@ -33,8 +34,8 @@ pub(super) enum Told {
 /// Which series a source takes.
 pub type Wanted = Box<dyn Fn(SeriesId) -> bool + Send + Sync>;
 
-/// Gives batches, each series' samples in the order of time.
-pub type Batches = Box<dyn Iterator<Item = Batch> + Send>;
+/// Gives batches, all samples in the order of time; or why it cannot go on.
+pub type Batches = Box<dyn Iterator<Item = Result<Batch, String>> + Send>;
 
 /// Where a pipeline's samples come from.
 pub enum SourceSpec {
@@ -46,6 +47,7 @@ pub enum SourceSpec {
 
 /// A source and who follows it.
 pub(super) struct Spring {
+    pub name: String,
     pub spec: SourceSpec,
     pub outlets: Vec<Outlet>,
     pub meter: Arc<Meter>,
@@ -63,6 +65,8 @@ pub(super) struct Feeder {
     pub poison: Poison,
     /// Whether it goes on from a state.
     pub is_resumed: bool,
+    /// Whether it is to end soon: what is stored is told again at the next start.
+    pub is_ending: Arc<AtomicBool>,
 }
 
 impl Feeder {
@@ -141,15 +145,46 @@ impl Feeder {
         self.send(&step);
     }
 
+    /// Tells all that is stored. It comes in the order of time, so the end of a batch is a watermark: windows before it
+    /// close.
     fn tell_stored(&mut self) {
         for at in 0..self.springs.len() {
             let SourceSpec::Stored(batches) = &self.springs[at].spec else { continue };
+            let mut sources = BTreeSet::new();
             for batch in batches() {
-                let step = vec![Event::Batch(Arc::new(batch))];
-                for (other, spring) in self.springs.iter().enumerate() {
-                    spring.send(if other == at { step.clone() } else { Step::new() });
+                if self.is_ending.load(Ordering::Acquire) || self.poison.told().is_some() {
+                    return;
                 }
+                let batch = match batch {
+                    Ok(batch) => batch,
+                    Err(told) => return self.fail(at, &told),
+                };
+                let (last, source) = (batch.times.iter().max().copied(), batch.source.clone());
+                sources.insert(source.clone());
+                // Of the last time there may be more.
+                let watermark = last.map(|last| Watermark { source, time: Timestamp::from_nanos(last - 1) });
+                self.tell_one(at, vec![Event::Batch(Arc::new(batch))], watermark);
             }
+            for source in sources {
+                // Nobody waits for it any more.
+                self.tell_one(at, Step::new(), Some(Watermark { source, time: Timestamp::MAX }));
+            }
+        }
+    }
+
+    /// Ends the pipeline: as it gives no state, all that is stored is told again at the next start.
+    fn fail(&self, at: usize, told: &str) {
+        let pipeline = self.key.split('/').next().unwrap_or_default();
+        tracing::error!(pipeline, told, "a source failed: its pipeline gives no more rows until the next start");
+        self.poison.set(format!("source {} failed: {told}", self.springs[at].name));
+    }
+
+    /// A step of one source; those of the others say only how far it has come.
+    fn tell_one(&self, at: usize, mut step: Step, watermark: Option<Watermark>) {
+        let control: Step = watermark.into_iter().map(Event::Watermark).collect();
+        step.extend(control.iter().cloned());
+        for (other, spring) in self.springs.iter().enumerate() {
+            spring.send(if other == at { step.clone() } else { control.clone() });
         }
     }
 
@@ -173,7 +208,7 @@ impl Spring {
                 Event::Late(batch) => {
                     self.meter.late.fetch_add(batch.len() as u64, Ordering::Relaxed);
                 }
-                Event::Watermark(watermark) if watermark.time != crate::model::Timestamp::MAX => {
+                Event::Watermark(watermark) if watermark.time != Timestamp::MAX => {
                     self.meter.set_watermark(Some(watermark.time.nanos()));
                 }
                 _ => {}

@@ -13,13 +13,14 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::courier::Haste;
 use super::event::{Cut, Step};
 use super::feeder::{Feeder, SourceSpec, Spring, Told};
 use super::link::Outlet;
@@ -70,6 +71,8 @@ pub struct GraphSpec {
     /// Sources first.
     pub nodes: Vec<Node>,
     pub order: OrderSpec,
+    /// What its sinks wait by.
+    pub haste: Arc<Haste>,
 }
 
 struct Post {
@@ -98,6 +101,8 @@ pub struct Graph {
     threads: Vec<JoinHandle<()>>,
     poison: Poison,
     world: World,
+    haste: Arc<Haste>,
+    is_ending: Arc<AtomicBool>,
 }
 
 impl Graph {
@@ -121,6 +126,8 @@ impl Graph {
             threads: Vec::new(),
             poison: Poison::default(),
             world: world.clone(),
+            haste: spec.haste.clone(),
+            is_ending: Arc::default(),
         };
         let key = format!("{}//order", spec.name);
         let mut order = Order::new(spec.order);
@@ -134,6 +141,7 @@ impl Graph {
             states: state_sender.clone(),
             poison: graph.poison.clone(),
             is_resumed,
+            is_ending: graph.is_ending.clone(),
         };
         for (at, node) in spec.nodes.into_iter().enumerate() {
             match node.does {
@@ -141,7 +149,8 @@ impl Graph {
                     let meter = Arc::new(Meter::default());
                     graph.posts.push(Post { node: at, shard: 0, meter: meter.clone(), queues: Vec::new() });
                     let outlets = wiring.outlets(at, 0);
-                    feeder.springs.push(Spring { spec: source, outlets, meter, known: Vec::new() });
+                    let name = node.name.clone();
+                    feeder.springs.push(Spring { name, spec: source, outlets, meter, known: Vec::new() });
                 }
                 Does::Stage { make, fingerprint, .. } => {
                     let sink = node.stores.then(|| sink.clone());
@@ -196,9 +205,17 @@ impl Graph {
         &self.name
     }
 
-    /// How full the queue before the source is, 0 to 1. One that failed takes what comes and does nothing with it.
+    /// How full the queue before the source is, 0 to 1. One that failed takes what comes and does nothing with it. While a
+    /// sink waits for room, which may take as long as an upstream is down, it counts as full early: whoever was let in
+    /// just before still finds a place.
     pub fn fullness(&self) -> f64 {
-        self.queue.len() as f64 / QUEUE_BATCHES as f64
+        let room = if self.haste.is_waiting() { QUEUE_BATCHES / 4 } else { QUEUE_BATCHES };
+        (self.queue.len() as f64 / room as f64).min(1.0)
+    }
+
+    /// Sinks wait for room no more, as while the pipeline starts or ends, or do again.
+    pub fn set_free(&self, free: bool) {
+        self.haste.set_free(free);
     }
 
     /// Why it gives no more rows, if so.
@@ -215,6 +232,7 @@ impl Graph {
 
     /// Asks every stage for its state as of here.
     pub fn cut(&self, cut: Cut) {
+        self.haste.cut();
         let _ = self.queue.send(Told::Cut(cut));
     }
 
@@ -280,6 +298,8 @@ impl Graph {
 
 impl Drop for Graph {
     fn drop(&mut self) {
+        self.is_ending.store(true, Ordering::Release);
+        self.haste.set_free(true);
         let _ = self.queue.send(Told::Stop);
         for thread in self.threads.drain(..) {
             let _ = thread.join();

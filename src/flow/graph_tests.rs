@@ -85,7 +85,7 @@ fn spec(shards: usize, notes: &Notes) -> GraphSpec {
         node("d", vec![3], true, notes),
     ];
     let order = OrderSpec { lateness: Duration::ZERO, idle: Duration::from_secs(60) };
-    GraphSpec { name: "g".into(), shards, nodes, order }
+    GraphSpec { name: "g".into(), shards, nodes, order, haste: Arc::default() }
 }
 
 fn start(shards: usize, notes: &Notes, states: &BTreeMap<String, Vec<u8>>) -> Graph {

@@ -2,6 +2,8 @@
 //! governor, which makes all of it do less while resources are short.
 
 pub(crate) mod codec;
+mod courier;
+mod delivery;
 mod event;
 mod feeder;
 mod governor;
@@ -11,9 +13,14 @@ mod link;
 mod merge;
 mod meter;
 mod order;
+mod reading;
 mod stage;
 mod work;
 
+pub use courier::{Courier, Couriers, Haste, Names, NoCouriers, Outbox, Parcel};
+pub use delivery::{
+    BasicSpec, Delivery, FileSpec, ForwardSpec, LineFormat, Overflow, Strategy, UpstreamSpec, WebSpec, WebhookSpec,
+};
 pub use event::{Cut, Event, Step, Watermark};
 pub use feeder::{Batches, SourceSpec, Wanted};
 pub use governor::{
@@ -24,4 +31,5 @@ pub use graph::{Does, Graph, GraphSpec, Node, QUEUE_BATCHES};
 pub use intake::{Budget, Intake, Refusal, SourceStats, Sources};
 pub use meter::StageStats;
 pub use order::{Order, OrderSpec};
+pub use reading::{NoReaders, ReadFileSpec, Readers};
 pub use stage::{Dropped, History, Out, Past, Shard, Sink, Stage, StageMaker};

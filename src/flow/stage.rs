@@ -42,6 +42,13 @@ impl<'a> Out<'a> {
         }
     }
 
+    /// Gives samples of series that stages made to the store.
+    pub fn samples(&mut self, batch: &Batch) {
+        if let Some(store) = self.store {
+            store.samples(batch);
+        }
+    }
+
     /// Hands a batch to those behind.
     pub fn batch(&mut self, batch: Arc<Batch>) {
         self.push(batch, Event::Batch);

@@ -189,7 +189,7 @@ mod tests {
         fn state_at(&self, _: u64) -> Vec<u8> {
             Vec::new()
         }
-        fn restore(&self, _: &[u8]) {}
+        fn start(&self, _: Option<&[u8]>) {}
     }
 
     #[test]

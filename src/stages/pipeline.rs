@@ -8,9 +8,12 @@ use foldhash::quality::FixedState;
 use serde::Deserialize;
 
 use super::history::{Stored, Union};
+use super::sink::{Outside, SinkSpec, made_samples, stored};
 use super::source::{ReadSpec, SourceSpec};
 use super::spec::{Around, StageSpec};
-use crate::flow::{Does, GraphSpec, History, Node, OrderSpec};
+use crate::flow::{
+    Couriers, Does, GraphSpec, Haste, History, NoCouriers, NoReaders, Node, OrderSpec, ReadFileSpec, Readers,
+};
 use crate::store::Store;
 
 /// A pipeline as it is written.
@@ -31,7 +34,25 @@ pub struct PipelineSpec {
     /// Without any there is one, `live`, of all that comes in.
     #[serde(default)]
     pub sources: Vec<SourceSpec>,
+    #[serde(default)]
     pub stages: Vec<StageSpec>,
+    /// Without any all rows go to the store; with some, only what one that is the store names.
+    #[serde(default)]
+    pub sinks: Vec<SinkSpec>,
+}
+
+/// What is outside of a store and its pipelines.
+#[derive(Clone)]
+pub struct Edges {
+    pub couriers: Arc<dyn Couriers>,
+    pub readers: Arc<dyn Readers>,
+}
+
+impl Default for Edges {
+    /// Where nothing is sent and no file is read.
+    fn default() -> Self {
+        Edges { couriers: Arc::new(NoCouriers), readers: Arc::new(NoReaders) }
+    }
 }
 
 /// One kind of things that a pipeline file lists.
@@ -39,6 +60,7 @@ pub struct PipelineSpec {
 pub enum List {
     Sources,
     Stages,
+    Sinks,
 }
 
 impl List {
@@ -47,6 +69,7 @@ impl List {
         match self {
             List::Sources => "sources",
             List::Stages => "stages",
+            List::Sinks => "sinks",
         }
     }
 }
@@ -115,11 +138,12 @@ impl PipelineSpec {
                 false,
             );
         }
-        if self.stages.is_empty() {
+        if self.stages.is_empty() && self.sinks.is_empty() {
             fault("stages", "there is no stage: add `[[stages]]`".to_owned(), true);
         }
         (0..self.sources.len()).for_each(|place| self.source_faults(place, &mut faults));
         (0..self.stages.len()).for_each(|place| self.stage_faults(place, &mut faults));
+        (0..self.sinks.len()).for_each(|place| self.sink_faults(place, &mut faults));
         faults
     }
 
@@ -135,8 +159,8 @@ impl PipelineSpec {
         if self.sources[..place].iter().any(|other| other.name == source.name) {
             fault(&source.name, format!("two sources are named `{}`: rename one", source.name));
         }
-        if let Some(error) = source.read.fault() {
-            fault("read", format!("source `{}`: {error}", source.name));
+        if let Some((at, error)) = source.read.fault() {
+            fault(at, format!("source `{}`: {error}", source.name));
         }
     }
 
@@ -172,8 +196,60 @@ impl PipelineSpec {
         }
     }
 
+    fn sink_faults(&self, place: usize, faults: &mut Vec<PipelineFault>) {
+        let (sink, before) = (&self.sinks[place], &self.sinks[..place]);
+        let name = &sink.name;
+        let sources: Vec<String> = self.all_sources().into_iter().map(|source| source.name).collect();
+        let stages = self.stages.iter().map(|stage| &*stage.name);
+        let known: Vec<&str> = sources.iter().map(String::as_str).chain(stages).collect();
+        let mut fault = |at: &str, error: String, of_absence: bool| {
+            let of = Some((List::Sinks, place));
+            faults.push(PipelineFault { of, at: at.to_owned(), error, of_absence });
+        };
+        if let Some(error) = name_fault(name) {
+            fault(name, error, false);
+        }
+        if known.contains(&name.as_str()) || before.iter().any(|other| other.name == *name) {
+            fault(name, format!("two sources, stages or sinks are named `{name}`: rename one"), false);
+        }
+        if sink.inputs.is_empty() {
+            let told = format!("sink `{name}` takes nothing: write inputs = […] with some of {}", known.join(", "));
+            fault(name, told, true);
+        }
+        for (at, input) in sink.inputs.iter().enumerate() {
+            if sink.inputs[..at].contains(input) {
+                fault(input, format!("sink `{name}` takes `{input}` twice: write it once"), false);
+            } else if !known.contains(&input.as_str()) {
+                let told = format!(
+                    "sink `{name}` takes `{input}`, which is no source or stage: write one of {}",
+                    known.join(", ")
+                );
+                fault(input, told, true);
+            }
+        }
+        if sink.needs_rows() && !sink.inputs.is_empty() && sink.inputs.iter().all(|input| sources.contains(input)) {
+            let told = format!("sink `{name}` takes rows, which sources do not give: write a stage among its inputs");
+            fault("inputs", told, false);
+        }
+        for (at, error) in sink.faults() {
+            fault(at, format!("sink `{name}`: {error}"), false);
+        }
+    }
+
+    /// Places among the sources of those that are files, and what is written of these.
+    pub fn files(&self) -> Vec<(usize, &ReadFileSpec)> {
+        let places = self.sources.iter().enumerate();
+        let files = places.filter_map(|(place, source)| match &source.read {
+            ReadSpec::File(spec) => Some((place, spec)),
+            ReadSpec::Live(_) | ReadSpec::Table(_) => None,
+        });
+        files.collect()
+    }
+
     /// The graph, over a store that holds what passed by before.
-    pub fn graph(&self, store: &Arc<Store>) -> GraphSpec {
+    pub fn graph(&self, store: &Arc<Store>, edges: &Edges) -> GraphSpec {
+        let haste = Arc::new(Haste::default());
+        haste.set_free(true);
         let mut nodes: Vec<Node> = Vec::new();
         let mut histories: Vec<Option<Arc<dyn History>>> = Vec::new();
         let mut prints: Vec<u64> = Vec::new();
@@ -182,10 +258,11 @@ impl PipelineSpec {
             let stored = Stored { store: Arc::downgrade(store), wanted: wanted.clone() };
             histories.push(source.read.is_live().then(|| Arc::new(stored) as Arc<dyn History>));
             prints.push(print(&(&source.name, format!("{:?}", source.read))));
-            let does = Does::Source(source.read.spec(store, wanted));
+            let does = Does::Source(source.read.spec(&source.name, store, wanted, &edges.readers));
             nodes.push(Node { name: source.name, kind: "source", inputs: Vec::new(), stores: false, does });
         }
         let sources: Vec<usize> = (0..nodes.len()).collect();
+        let stored = stored(&self.sinks);
         for stage in &self.stages {
             let place = |name: &String| nodes.iter().position(|node| node.name == *name);
             let inputs: Vec<usize> = stage.inputs.iter().filter_map(place).collect();
@@ -201,10 +278,37 @@ impl PipelineSpec {
             };
             histories.push(stage.apply.history(&around));
             prints.push(fingerprint);
-            nodes.push(Node { name: stage.name.clone(), kind: stage.apply.kind(), inputs, stores: true, does });
+            let stores = self.sinks.is_empty() || stored.contains(stage.name.as_str());
+            nodes.push(Node { name: stage.name.clone(), kind: stage.apply.kind(), inputs, stores, does });
         }
+        self.add_sinks(store, edges, &haste, &mut nodes);
         let order = OrderSpec { lateness: self.lateness, idle: self.idle };
-        GraphSpec { name: self.name.clone(), shards: self.shards, nodes, order }
+        GraphSpec { name: self.name.clone(), shards: self.shards, nodes, order, haste }
+    }
+
+    /// A node for each sink; for one that is the store only where stages make samples, since those write rows themselves.
+    fn add_sinks(&self, store: &Arc<Store>, edges: &Edges, haste: &Arc<Haste>, nodes: &mut Vec<Node>) {
+        let registry = store.registry().clone();
+        let names = Arc::new(move |series| registry.def(series));
+        let outside = Outside { couriers: edges.couriers.clone(), names, haste: haste.clone() };
+        let made = made_samples(nodes);
+        for sink in &self.sinks {
+            let place = |name: &String| nodes.iter().position(|node| node.name == *name);
+            let mut inputs: Vec<usize> = sink.inputs.iter().filter_map(place).collect();
+            if sink.is_store() {
+                inputs.retain(|&input| made[input]);
+            } else if !edges.couriers.delivers() {
+                continue;
+            }
+            if inputs.is_empty() {
+                continue;
+            }
+            // What waits before it is kept through a change of how it is sent.
+            let fingerprint = print(&(&sink.name, sink.kind()));
+            let does = Does::Stage { make: sink.maker(&outside), crosses_series: true, renames: false, fingerprint };
+            let (name, kind) = (sink.name.clone(), sink.kind());
+            nodes.push(Node { name, kind, inputs, stores: sink.is_store(), does });
+        }
     }
 }
 

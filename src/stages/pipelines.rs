@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 use std::time::Duration;
 
-use super::pipeline::PipelineSpec;
+use super::pipeline::{Edges, PipelineSpec};
 use super::state::{pack, unpack};
 use crate::flow::{Cut, Graph, Sink, StageStats};
 use crate::model::{Batch, Rows};
@@ -28,9 +28,12 @@ impl Sink for StoreSink {
 /// All pipelines of a store.
 pub struct Pipelines {
     store: Weak<Store>,
+    edges: Edges,
     /// Whoever passes a batch reads; whoever puts others in their place writes.
     running: RwLock<Vec<Running>>,
     cuts: AtomicU64,
+    /// To be started, with the state of the last flush where there is one.
+    waiting: Mutex<Vec<PipelineSpec>>,
 }
 
 /// A pipeline as it was written, and as it runs.
@@ -54,17 +57,39 @@ pub struct Reloaded {
 
 impl Pipelines {
     /// Starts the pipelines and attaches them to the store: from the state of the last flush, through what the log
-    /// holds since, on to what comes.
+    /// holds since, on to what comes. Nothing leaves this node and no file is read.
     pub fn attach(store: &Arc<Store>, specs: Vec<PipelineSpec>) -> Result<Arc<Pipelines>, PipelinesError> {
-        let pipelines =
-            Pipelines { store: Arc::downgrade(store), running: RwLock::default(), cuts: AtomicU64::new(OWN_CUTS) };
-        let pipelines = Arc::new(pipelines);
-        *pipelines.write() = pipelines.start(store, &specs, &BTreeMap::new())?;
+        Self::attach_to(store, specs, Edges::default())
+    }
+
+    /// The same, with what is outside.
+    pub fn attach_to(
+        store: &Arc<Store>,
+        specs: Vec<PipelineSpec>,
+        edges: Edges,
+    ) -> Result<Arc<Pipelines>, PipelinesError> {
+        let pipelines = Arc::new(Pipelines {
+            store: Arc::downgrade(store),
+            edges,
+            running: RwLock::default(),
+            cuts: AtomicU64::new(OWN_CUTS),
+            waiting: Mutex::new(specs),
+        });
         store.attach(pipelines.clone())?;
+        // What the log told again had not to wait for anybody.
+        pipelines.read().iter().for_each(|running| running.graph.set_free(false));
         Ok(pipelines)
     }
 
-    fn start(
+    /// Starts those that wait, from their states.
+    fn start_waiting(&self, states: &BTreeMap<String, Vec<u8>>) -> io::Result<()> {
+        let specs = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        let Some(store) = self.store.upgrade().filter(|_| !specs.is_empty()) else { return Ok(()) };
+        *self.write() = self.started(&store, &specs, states)?;
+        Ok(())
+    }
+
+    fn started(
         &self,
         store: &Arc<Store>,
         specs: &[PipelineSpec],
@@ -72,7 +97,7 @@ impl Pipelines {
     ) -> io::Result<Vec<Running>> {
         let sink: Arc<dyn Sink> = Arc::new(StoreSink(self.store.clone()));
         let start = |spec: &PipelineSpec| {
-            let graph = Graph::start(spec.graph(store), store.world(), &sink, states)?;
+            let graph = Graph::start(spec.graph(store, &self.edges), store.world(), &sink, states)?;
             Ok(Running { spec: spec.clone(), graph })
         };
         specs.iter().map(start).collect()
@@ -118,16 +143,21 @@ impl Pipelines {
                     let states = changed.graph.state_at(cut.number);
                     drop(changed);
                     told.changed.push(name);
-                    running.append(&mut self.start(store, std::slice::from_ref(spec), &states)?);
+                    running.append(&mut self.started(store, std::slice::from_ref(spec), &states)?);
                 }
                 None => {
                     told.started.push(name);
-                    running.append(&mut self.start(store, std::slice::from_ref(spec), &BTreeMap::new())?);
+                    running.append(&mut self.started(store, std::slice::from_ref(spec), &BTreeMap::new())?);
                 }
             }
         }
         told.stopped.extend(former.into_keys());
         Ok(told)
+    }
+
+    /// No sink waits for what is outside any more: the end is near.
+    pub fn end(&self) {
+        self.read().iter().for_each(|running| running.graph.set_free(true));
     }
 
     /// Stops the stages and joins their threads. What they had not told yet is told again from the log and the last
@@ -182,16 +212,15 @@ impl Tap for Pipelines {
         pack(&states)
     }
 
-    fn restore(&self, state: &[u8]) {
-        let (Some(states), Some(store)) = (unpack(state), self.store.upgrade()) else {
-            tracing::warn!("the stages' state does not read: they start afresh");
-            return;
-        };
-        // Those that run end before others take their place.
-        let specs: Vec<PipelineSpec> = self.write().drain(..).map(|running| running.spec).collect();
-        match self.start(&store, &specs, &states) {
-            Ok(running) => *self.write() = running,
-            Err(error) => tracing::error!(%error, "the stages do not start from their state"),
+    fn start(&self, state: Option<&[u8]>) {
+        let states = state.map_or_else(BTreeMap::new, |state| {
+            unpack(state).unwrap_or_else(|| {
+                tracing::warn!("the stages' state does not read: they start afresh");
+                BTreeMap::new()
+            })
+        });
+        if let Err(error) = self.start_waiting(&states) {
+            tracing::error!(%error, "the stages do not start");
         }
     }
 }

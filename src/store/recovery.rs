@@ -80,12 +80,17 @@ impl Store {
     /// Hangs the pipelines on: gives them the state of the last flush and the batches logged since, then every batch to
     /// come. Call it once, before the first write.
     pub fn attach(&self, tap: Arc<dyn Tap>) -> Result<(), StoreError> {
-        if let Some(name) = self.catalog.checkpoint() {
-            match read_state(&*self.world.disk, &self.dir.join("checkpoints").join(&name)) {
-                Some(state) => tap.restore(&state),
-                None => self.tell_lost_state(&name)?,
+        let state = match self.catalog.checkpoint() {
+            None => None,
+            Some(name) => {
+                let state = read_state(&*self.world.disk, &self.dir.join("checkpoints").join(&name));
+                if state.is_none() {
+                    self.tell_lost_state(&name)?;
+                }
+                state
             }
-        }
+        };
+        tap.start(state.as_deref());
         let wal_dir = self.dir.join("wal");
         let disk = &*self.world.disk;
         let floor = self.catalog.wal_floor();

@@ -27,6 +27,7 @@ pub trait Tap: Send + Sync {
     /// Waits until everything before `cut` is worked off and its rows are with the store; the state then.
     fn state_at(&self, cut: u64) -> Vec<u8>;
 
-    /// Takes up a state that `state_at` gave. Called before the first batch; a state that does not fit is left.
-    fn restore(&self, state: &[u8]);
+    /// Begins, from a state that `state_at` gave where there is one; what of it does not fit is left. Called once, before the
+    /// first batch.
+    fn start(&self, state: Option<&[u8]>);
 }

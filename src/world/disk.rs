@@ -10,6 +10,8 @@ use std::sync::Arc;
 pub trait Disk: Send + Sync {
     /// A new empty file to write; one of that name is emptied.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn FileAppend>>;
+    /// A file to go on with at its end; a new one where there is none.
+    fn go_on(&self, path: &Path) -> io::Result<Arc<dyn FileAppend>>;
     fn open(&self, path: &Path) -> io::Result<Arc<dyn FileRead>>;
     /// Cuts a file to its first `len` bytes, durably.
     fn truncate(&self, path: &Path, len: u64) -> io::Result<()>;

@@ -71,6 +71,10 @@ impl Disk for RealDisk {
         Ok(Arc::new(RealAppend(File::create(path)?)))
     }
 
+    fn go_on(&self, path: &Path) -> io::Result<Arc<dyn FileAppend>> {
+        Ok(Arc::new(RealAppend(OpenOptions::new().create(true).append(true).open(path)?)))
+    }
+
     fn open(&self, path: &Path) -> io::Result<Arc<dyn FileRead>> {
         let file = File::open(path)?;
         let len = file.metadata()?.len();

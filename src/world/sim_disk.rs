@@ -325,6 +325,14 @@ impl Disk for SimDisk {
         Ok(Arc::new(SimAppend { disk: self.clone(), inode }))
     }
 
+    fn go_on(&self, path: &Path) -> io::Result<Arc<dyn FileAppend>> {
+        let known = self.lock_state().names.get(path).copied();
+        match known {
+            Some(inode) => Ok(Arc::new(SimAppend { disk: self.clone(), inode })),
+            None => self.create(path),
+        }
+    }
+
     fn open(&self, path: &Path) -> io::Result<Arc<dyn FileRead>> {
         let state = self.lock_state();
         let inode = state.inode(path)?;

@@ -26,5 +26,6 @@ mod remote_write;
 mod series;
 mod servers;
 mod sim;
+mod sinks;
 mod sources;
 mod support;
