@@ -1,7 +1,9 @@
 //! Pipelines: stages on threads, joined by bounded channels, sharded by series.
 
+mod ask;
 pub(crate) mod codec;
 mod event;
+mod fan_in;
 mod feeder;
 mod graph;
 mod intake;
@@ -11,7 +13,9 @@ mod order;
 mod stage;
 mod work;
 
+pub use ask::Ask;
 pub use event::{Cut, Event, Step, Watermark};
+pub use fan_in::Told;
 pub use feeder::{Batches, SourceSpec, Wanted};
 pub use graph::{Does, Graph, GraphSpec, Node, QUEUE_BATCHES};
 pub use intake::{Budget, Intake, Refusal, SourceStats, Sources};
