@@ -2,6 +2,7 @@
 //! kept how long.
 
 mod batch;
+pub mod relabel;
 mod retention;
 mod rows;
 mod series;

@@ -2,15 +2,30 @@
 
 mod anomaly;
 mod budget;
+#[cfg(test)]
+mod chain_tests;
+mod choose;
 mod compress;
 mod correlate;
 mod door;
+mod filter;
+mod held;
 mod history;
+mod join;
 mod pipeline;
 mod pipelines;
+mod rate;
+mod relabel;
+mod route;
+mod sample;
+mod series;
 mod source;
 mod spec;
+mod sql;
 mod state;
+#[cfg(test)]
+mod testing;
+mod throttle;
 mod window;
 
 pub use anomaly::AnomalySpec;
@@ -18,8 +33,17 @@ pub use budget::BudgetSpec;
 pub use compress::CompressSpec;
 pub use correlate::CorrelateSpec;
 pub use door::Doors;
+pub use filter::FilterSpec;
+pub use join::{JoinSpec, Op};
 pub use pipeline::{List, PipelineFault, PipelineSpec};
 pub use pipelines::Pipelines;
+pub use rate::RateSpec;
+pub use relabel::RulesSpec;
+pub use route::{RouteSpec, Routes};
+pub use sample::{Draw, SampleSpec};
+pub use series::SeriesSpec;
 pub use source::{LiveSpec, ReadSpec, SourceSpec};
 pub use spec::{Apply, StageSpec};
+pub use sql::SqlSpec;
+pub use throttle::ThrottleSpec;
 pub use window::{Length, WindowSpec};

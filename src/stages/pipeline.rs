@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::history::{Stored, Union};
 use super::source::{ReadSpec, SourceSpec};
-use super::spec::{Around, StageSpec};
+use super::spec::{Apply, Around, StageSpec, Tools};
 use crate::flow::{Does, GraphSpec, History, Node, OrderSpec};
 use crate::store::Store;
 
@@ -139,8 +139,11 @@ impl PipelineSpec {
         let (stage, before) = (&self.stages[place], &self.stages[..place]);
         let name = &stage.name;
         let sources: Vec<String> = self.all_sources().into_iter().map(|source| source.name).collect();
-        let known: Vec<&str> =
-            sources.iter().map(String::as_str).chain(before.iter().map(|other| &*other.name)).collect();
+        let ways = before.iter().flat_map(|other| other.apply.names(&other.name));
+        let known: Vec<String> = sources.iter().cloned().chain(ways).collect();
+        let taken = sources.iter().chain(before.iter().map(|other| &other.name)).any(|other| other == name);
+        let route =
+            |input: &String| before.iter().find(|other| other.name == *input && matches!(other.apply, Apply::Route(_)));
         let mut fault = |at: &str, error: String, of_absence: bool| {
             let of = Some((List::Stages, place));
             faults.push(PipelineFault { of, at: at.to_owned(), error, of_absence });
@@ -148,13 +151,18 @@ impl PipelineSpec {
         if let Some(error) = name_fault(name) {
             fault(name, error, false);
         }
-        if known.contains(&name.as_str()) {
+        if taken {
             fault(name, format!("two sources or stages are named `{name}`: rename one"), false);
         }
         for (at, input) in stage.inputs.iter().enumerate() {
             if stage.inputs[..at].contains(input) {
                 fault(input, format!("stage `{name}` takes `{input}` twice: write it once"), false);
-            } else if !known.contains(&input.as_str()) {
+            } else if let Some(route) = route(input) {
+                let ways = route.apply.names(input).join(", ");
+                let told =
+                    format!("stage `{name}` takes `{input}`, which parts its samples: write one or more of {ways}");
+                fault(input, told, false);
+            } else if !known.contains(input) {
                 let told = format!(
                     "stage `{name}` takes `{input}`, which is no source or stage before it: write one of {}",
                     known.join(", ")
@@ -168,7 +176,7 @@ impl PipelineSpec {
     }
 
     /// The graph, over a store that holds what passed by before.
-    pub(super) fn graph(&self, store: &Arc<Store>) -> GraphSpec {
+    pub(super) fn graph(&self, store: &Arc<Store>, tools: &Tools) -> GraphSpec {
         let mut nodes: Vec<Node> = Vec::new();
         let mut histories: Vec<Option<Arc<dyn History>>> = Vec::new();
         let mut prints: Vec<u64> = Vec::new();
@@ -185,18 +193,20 @@ impl PipelineSpec {
             let place = |name: &String| nodes.iter().position(|node| node.name == *name);
             let inputs: Vec<usize> = stage.inputs.iter().filter_map(place).collect();
             let inputs = if inputs.is_empty() { sources.clone() } else { inputs };
-            let around = Around { store: Arc::downgrade(store), history: joined(&inputs, &histories) };
+            let around = Around::new(store, &stage.name, joined(&inputs, &histories), tools);
             let above: Vec<u64> = inputs.iter().map(|&at| prints[at]).collect();
-            let fingerprint = print(&(&stage.name, format!("{:?}", stage.apply), above));
-            let does = Does::Stage {
-                make: stage.apply.maker(&around),
-                crosses_series: stage.apply.crosses_series(),
-                renames: stage.apply.renames(),
-                fingerprint,
-            };
-            histories.push(stage.apply.history(&around));
-            prints.push(fingerprint);
-            nodes.push(Node { name: stage.name.clone(), kind: stage.apply.kind(), inputs, stores: true, does });
+            for (way, name) in stage.apply.names(&stage.name).into_iter().enumerate() {
+                let fingerprint = print(&(&name, format!("{:?}", stage.apply), &above));
+                let does = Does::Stage {
+                    make: stage.apply.maker(&around, way),
+                    crosses_series: stage.apply.crosses_series(),
+                    renames: stage.apply.renames(),
+                    fingerprint,
+                };
+                histories.push(stage.apply.history(&around, way));
+                prints.push(fingerprint);
+                nodes.push(Node { name, kind: stage.apply.kind(), inputs: inputs.clone(), stores: true, does });
+            }
         }
         let order = OrderSpec { lateness: self.lateness, idle: self.idle };
         GraphSpec { name: self.name.clone(), shards: self.shards, nodes, order }
@@ -217,7 +227,7 @@ fn print(of: &impl std::hash::Hash) -> u64 {
 }
 
 /// Names stand in keys, labels and tables.
-fn name_fault(name: &str) -> Option<String> {
+pub(super) fn name_fault(name: &str) -> Option<String> {
     let is_plain = |letter: char| letter.is_alphanumeric() || "-_".contains(letter);
     let is_name = !name.is_empty() && name.len() <= 100 && name.chars().all(is_plain);
     (!is_name).then(|| format!("`{name}` is no name: write up to 100 letters, digits, - and _"))

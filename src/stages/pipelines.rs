@@ -7,28 +7,24 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use super::pipeline::PipelineSpec;
+use super::series::{Made, StoreSink};
+use super::spec::Tools;
 use super::state::{pack, unpack};
-use crate::flow::{Cut, Graph, Sink, StageStats};
-use crate::model::{Batch, Rows};
+use crate::flow::{Ask, Cut, Graph, Sink, StageStats};
+use crate::model::Batch;
 use crate::store::{Behind, Store, Tap};
 
 /// Fullness of a source's queue from which a new batch is refused.
 const FULL: f64 = 1.0;
 
-struct StoreSink(Weak<Store>);
-
-impl Sink for StoreSink {
-    fn rows(&self, rows: Rows) {
-        if let Some(store) = self.0.upgrade() {
-            store.add_rows(rows);
-        }
-    }
-}
-
 /// All pipelines of a store.
 pub struct Pipelines {
     specs: Mutex<Vec<PipelineSpec>>,
     store: Weak<Store>,
+    ask: Option<Arc<dyn Ask>>,
+    made: Arc<Made>,
+    /// Tells those that run now to wait for nothing.
+    hurry: Mutex<Arc<AtomicBool>>,
     graphs: Mutex<Arc<Vec<Graph>>>,
     /// Whether the next flush is the last for long.
     ends: AtomicBool,
@@ -36,10 +32,21 @@ pub struct Pipelines {
 
 impl Pipelines {
     /// Starts the pipelines and attaches them to the store: from the state of the last flush, through what the log
-    /// holds since, on to what comes.
-    pub fn attach(store: &Arc<Store>, specs: Vec<PipelineSpec>) -> Result<Arc<Pipelines>, PipelinesError> {
-        let (specs, graphs) = (Mutex::new(specs), Mutex::new(Arc::new(Vec::new())));
-        let pipelines = Pipelines { specs, store: Arc::downgrade(store), graphs, ends: AtomicBool::new(false) };
+    /// holds since, on to what comes. `ask` answers the SQL of stages, where there is somebody who can.
+    pub fn attach(
+        store: &Arc<Store>,
+        specs: Vec<PipelineSpec>,
+        ask: Option<Arc<dyn Ask>>,
+    ) -> Result<Arc<Pipelines>, PipelinesError> {
+        let pipelines = Pipelines {
+            specs: Mutex::new(specs),
+            store: Arc::downgrade(store),
+            ask,
+            made: Arc::default(),
+            hurry: Mutex::default(),
+            graphs: Mutex::default(),
+            ends: AtomicBool::new(false),
+        };
         let pipelines = Arc::new(pipelines);
         pipelines.start(&BTreeMap::new())?;
         store.attach(pipelines.clone())?;
@@ -48,10 +55,12 @@ impl Pipelines {
 
     fn start(&self, states: &BTreeMap<String, Vec<u8>>) -> io::Result<()> {
         let Some(store) = self.store.upgrade() else { return Ok(()) };
-        let sink: Arc<dyn Sink> = Arc::new(StoreSink(self.store.clone()));
-        let start = |spec: &PipelineSpec| Graph::start(spec.graph(&store), store.world(), &sink, states);
+        let sink: Arc<dyn Sink> = Arc::new(StoreSink { store: self.store.clone(), made: self.made.clone() });
         // Those that run end before others take their place.
         self.stop();
+        let tools = Tools { ask: self.ask.clone(), made: self.made.clone(), hurry: Arc::default() };
+        *self.hurry.lock().unwrap_or_else(PoisonError::into_inner) = tools.hurry.clone();
+        let start = |spec: &PipelineSpec| Graph::start(spec.graph(&store, &tools), store.world(), &sink, states);
         let graphs = self.specs().iter().map(start).collect::<io::Result<Vec<_>>>()?;
         *self.graphs.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(graphs);
         Ok(())
@@ -68,11 +77,17 @@ impl Pipelines {
     /// With the next flush stages do all that they put off: nothing may come for long.
     pub fn end(&self) {
         self.ends.store(true, Ordering::Release);
+        self.hurry();
+    }
+
+    fn hurry(&self) {
+        self.hurry.lock().unwrap_or_else(PoisonError::into_inner).store(true, Ordering::Relaxed);
     }
 
     /// Stops the stages and joins their threads. What they had not told yet is told again from the log and the last
     /// state: flush the store first to leave nothing to do.
     pub fn stop(&self) {
+        self.hurry();
         *self.graphs.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(Vec::new());
     }
 

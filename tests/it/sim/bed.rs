@@ -51,7 +51,7 @@ impl Bed {
         let spec = self.settings.store.clone();
         let store = Store::open_with_catalog(world, Path::new(DATA), &self.catalog.path().join("sled"), spec);
         let store = Arc::new(store.map_err(|error| format!("the store does not open: {}", told(&error)))?);
-        let pipelines = Pipelines::attach(&store, vec![pipeline(self.settings.shards)]);
+        let pipelines = Pipelines::attach(&store, vec![pipeline(self.settings.shards)], None);
         let pipelines = pipelines.map_err(|error| format!("the pipeline does not start: {}", told(&error)))?;
         Ok(Node { store, pipelines })
     }
