@@ -1,10 +1,12 @@
-//! Pipelines: stages on threads, joined by bounded channels, sharded by series.
+//! Pipelines: stages on threads, joined by bounded channels, sharded by series; and the
+//! governor, which makes all of it do less while resources are short.
 
 mod ask;
 pub(crate) mod codec;
 mod event;
 mod fan_in;
 mod feeder;
+mod governor;
 mod graph;
 mod intake;
 mod link;
@@ -17,6 +19,10 @@ pub use ask::Ask;
 pub use event::{Cut, Event, Step, Watermark};
 pub use fan_in::Told;
 pub use feeder::{Batches, SourceSpec, Wanted};
+pub use governor::{
+    Change, Compression, Effects, Governing, Governor, GovernorSpec, GovernorStats, Pace, Pressure, Reading, Usage,
+    Zone,
+};
 pub use graph::{Does, Graph, GraphSpec, Node, QUEUE_BATCHES};
 pub use intake::{Budget, Intake, Refusal, SourceStats, Sources};
 pub use meter::StageStats;
