@@ -8,6 +8,7 @@ use clap::Args;
 use super::global::Global;
 use super::report::{REPORTS, sections};
 use crate::config::{ConfigFault, ConfigFaults, DEFAULT_PIPELINE, Settings, read_pipeline, read_pipelines};
+use crate::stages::{Apply, PipelineSpec, StageSpec};
 
 #[derive(Args)]
 pub(super) struct CheckArgs {
@@ -52,15 +53,36 @@ fn check_text(file: &str, text: &str) -> Vec<ConfigFault> {
     }
     let first_key = |line: &str| line.split(['=', ' ']).next().is_some_and(|key| ["name", "stages"].contains(&key));
     if text.lines().any(|line| line.starts_with("[[stages]]") || first_key(line)) {
-        return read_pipeline(file, text).err().unwrap_or_default().0;
+        return match read_pipeline(file, text) {
+            Ok(spec) => sql_faults(file, text, &spec),
+            Err(faults) => faults.0,
+        };
     }
     match Settings::read(file, text, std::iter::empty()) {
         Err(faults) => faults.0,
         Ok(settings) => {
-            let pipelines = read_pipelines(&settings.pipelines, |path| std::fs::read_to_string(path));
-            pipelines.err().unwrap_or_default().0
+            let read = |path: &str| std::fs::read_to_string(path);
+            let texts = settings.pipelines.files.iter().filter_map(|path| Some((path, read(path).ok()?)));
+            match read_pipelines(&settings.pipelines, read) {
+                Err(faults) => faults.0,
+                Ok(specs) => {
+                    specs.iter().zip(texts).flat_map(|(spec, (path, text))| sql_faults(path, &text, spec)).collect()
+                }
+            }
         }
     }
+}
+
+/// Queries of stages that are no SQL. Whether they fit their columns only their samples can tell.
+fn sql_faults(file: &str, text: &str, spec: &PipelineSpec) -> Vec<ConfigFault> {
+    let fault = |stage: &StageSpec| {
+        let Apply::Sql(sql) = &stage.apply else { return None };
+        let error = crate::query::parse(&sql.query).err()?;
+        let is_name = |line: &str| line.trim_start().starts_with("name") && line.contains(&stage.name);
+        let line = text.lines().position(is_name).map_or(0, |at| at + 1);
+        Some(ConfigFault { file: file.to_owned(), line, error: format!("stage `{}`: query: {error}", stage.name) })
+    };
+    spec.stages.iter().filter_map(fault).collect()
 }
 
 /// Parses each statement. Whether the tables are there only a store can tell.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
 
+use super::ask::Asker;
 use super::collect::collector_rows;
 use super::global::{Global, WrongUsage};
 use super::governor::governor_rows;
@@ -90,7 +91,7 @@ impl Node {
         let world = World::real();
         let store = Arc::new(Store::open(world.clone(), dir, settings.store_spec())?);
         let governor = Governing::new(settings.governor.spec());
-        let pipelines = Pipelines::attach(&store, pipelines)?;
+        let pipelines = Pipelines::attach(&store, pipelines, Some(Arc::new(Asker::new()?)))?;
         let told = pipelines.clone();
         let stages = SystemTable { name: "pipelines", rows: Arc::new(move || stage_rows(&told.stats())) };
         let told = pipelines.clone();

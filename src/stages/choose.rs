@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::series::{Names, count};
-use crate::flow::{Cut, Dropped, History, Out, Past, Shard, Stage};
+use crate::flow::{Cut, Dropped, History, Out, Past, Shard, Stage, Told};
 use crate::model::{Batch, Sample, SeriesDef, SeriesId, Span};
 
 /// Says what is handed on. What it says of a sample depends on the sample and its series alone.
@@ -16,6 +16,11 @@ pub(super) trait Choose: Send + Sync {
     /// # Errors
     /// Why not; empty where that is not worth counting.
     fn sample(&self, known: u64, sample: Sample) -> Result<(), &'static str>;
+
+    /// Whether it may hand on some samples of a series and others not.
+    fn parts_series(&self) -> bool {
+        false
+    }
 }
 
 /// The stage.
@@ -23,12 +28,15 @@ pub(super) struct Choosing {
     choose: Arc<dyn Choose>,
     names: Names,
     known: Vec<Option<u64>>,
+    /// What is late for those behind is not what was late here, where samples of a series are left out between.
+    told: Option<Told>,
     dropped: Dropped,
 }
 
 impl Choosing {
     pub fn new(choose: Arc<dyn Choose>, names: Names) -> Self {
-        Choosing { choose, names, known: Vec::new(), dropped: Dropped::new() }
+        let told = choose.parts_series().then(Told::default);
+        Choosing { choose, names, known: Vec::new(), told, dropped: Dropped::new() }
     }
 
     #[inline]
@@ -62,11 +70,21 @@ impl Choosing {
 
 impl Stage for Choosing {
     fn batch(&mut self, batch: &Arc<Batch>, out: &mut Out<'_>) {
-        out.batch(self.chosen(batch, true));
+        let chosen = self.chosen(batch, true);
+        if let Some(told) = &mut self.told {
+            for (series, sample) in chosen.iter() {
+                told.is_new(series, sample.time.nanos());
+            }
+        }
+        out.batch(chosen);
     }
 
     fn late(&mut self, batch: &Arc<Batch>, out: &mut Out<'_>) {
-        out.late(self.chosen(batch, true));
+        let late = self.chosen(batch, true);
+        let Some(told) = &mut self.told else { return out.late(late) };
+        let (new, late) = told.divide(&late);
+        out.batch(Arc::new(new));
+        out.late(Arc::new(late));
     }
 
     fn ahead(&mut self, batch: &Arc<Batch>, out: &mut Out<'_>) {
@@ -74,11 +92,11 @@ impl Stage for Choosing {
     }
 
     fn checkpoint(&mut self, _cut: Cut, _out: &mut Out<'_>) -> Vec<u8> {
-        Vec::new()
+        self.told.as_ref().map_or_else(Vec::new, Told::state)
     }
 
-    fn restore(&mut self, _state: &[u8], _shard: Shard) -> bool {
-        true
+    fn restore(&mut self, state: &[u8], shard: Shard) -> bool {
+        self.told.as_mut().is_none_or(|told| told.restore(state, |series| shard.has(series)).is_some())
     }
 
     fn dropped(&self) -> Dropped {

@@ -75,6 +75,10 @@ impl Choose for Filter {
         let fits = self.any || (sample.value >= self.least && sample.value <= self.most);
         if fits { Ok(()) } else { Err("its value does not fit") }
     }
+
+    fn parts_series(&self) -> bool {
+        !self.any
+    }
 }
 
 #[cfg(test)]
@@ -124,6 +128,16 @@ mod tests {
         for (text, wanted) in table {
             assert_eq!(passed(text), wanted, "{text}");
         }
+    }
+
+    #[test]
+    fn a_late_sample_is_in_time_where_those_after_it_were_left_out() {
+        let bench = Bench::new();
+        let mut run = bench.run(&crate::stages::Apply::Filter(spec("below = 9.0")), None);
+        run.batch(&[("m{}", 1, 1.0), ("m{}", 5, 10.0)]);
+        run.resume();
+        run.late(&[("m{}", 3, 3.0), ("m{}", 2, 2.0), ("m{}", 4, 11.0)]);
+        assert_eq!(run.told(), ["batch m{}@1=1", "batch m{}@3=3", "late m{}@2=2"]);
     }
 
     #[test]

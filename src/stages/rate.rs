@@ -1,8 +1,8 @@
 //! `rate`: of each counter a series of how fast it grows: what it grew since the sample before, over the time between. One
 //! that falls was restarted from zero. The first sample of a series has no rate.
 //!
-//! A sample that comes late changes two of them: its own, and that of the sample behind it. Both are handed on again as
-//! late, worked out from what is stored.
+//! A sample that comes late changes two of them: its own, and that of the sample behind it. Both are handed on again,
+//! worked out from what is stored: as late, but where the series of rates has not come so far.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::series::{Names, count};
 use crate::flow::codec::{Reader, Writer};
-use crate::flow::{Cut, Dropped, History, Out, Past, Shard, Stage};
+use crate::flow::{Cut, Dropped, History, Out, Past, Shard, Stage, Told};
 use crate::model::{Batch, Kind, Pattern, Sample, SeriesDef, SeriesId, Span, Timestamp};
 
 /// How far back, or on, the neighbour of a sample is looked for at first: then twelve times as far, and so on.
@@ -97,12 +97,13 @@ pub(super) struct Rate {
     names: Names,
     history: Option<Arc<dyn History>>,
     places: Vec<Place>,
+    told: Told,
     dropped: Dropped,
 }
 
 impl Rate {
     pub fn new(spec: &RateSpec, names: Names, history: Option<Arc<dyn History>>) -> Self {
-        Rate { spec: spec.clone(), names, history, places: Vec::new(), dropped: Dropped::new() }
+        Rate { spec: spec.clone(), names, history, places: Vec::new(), told: Told::default(), dropped: Dropped::new() }
     }
 
     fn place(&mut self, series: SeriesId) -> &mut Place {
@@ -139,8 +140,8 @@ impl Rate {
     fn put_right(&mut self, series: SeriesId, sample: Sample, past: &mut dyn Past, late: &mut Batch) {
         let Way::Rated(rated) = self.way(series) else { return };
         let last = &mut self.place(series).last;
-        if let Some(last) = last.as_mut().filter(|last| last.time == sample.time) {
-            last.value = sample.value;
+        if last.is_none_or(|last| last.time <= sample.time) {
+            *last = Some(sample);
         }
         // What is not told yet is told in its turn.
         let told = last.map_or(sample.time, |last| last.time.max(sample.time));
@@ -215,7 +216,9 @@ impl Stage for Rate {
                 Way::Unknown => {}
             }
         }
-        out.batch(Arc::new(rates));
+        let (new, late) = self.told.divide(&rates);
+        out.batch(Arc::new(new));
+        out.late(Arc::new(late));
     }
 
     fn late(&mut self, batch: &Arc<Batch>, out: &mut Out<'_>) {
@@ -231,6 +234,8 @@ impl Stage for Rate {
                 (Way::Unknown, _) => {}
             }
         }
+        let (new, late) = self.told.divide(&late);
+        out.batch(Arc::new(new));
         out.late(Arc::new(late));
     }
 
@@ -254,6 +259,7 @@ impl Stage for Rate {
 
     fn checkpoint(&mut self, _cut: Cut, _out: &mut Out<'_>) -> Vec<u8> {
         let mut state = Writer::default();
+        state.bytes(&self.told.state());
         for (series, place) in self.places.iter().enumerate() {
             let Some(counts) = place.counts else { continue };
             state.u32(series as u32);
@@ -269,6 +275,8 @@ impl Stage for Rate {
     fn restore(&mut self, state: &[u8], shard: Shard) -> bool {
         let mut read = || {
             let mut from = Reader(state);
+            // Their series are of any shard.
+            self.told.restore(from.bytes()?, |_| true)?;
             while !from.0.is_empty() {
                 let (series, marks) = (from.u32()?, from.u32()?);
                 let last = match marks & 2 {
@@ -413,6 +421,17 @@ mod tests {
         let mut blind = bench.run(&Apply::Rate(spec("")), None);
         blind.late(&[("c_total{}", 10, 10.0)]);
         assert_eq!(blind.dropped(), Dropped::from([("late: its rate cannot be worked out", 1)]));
+    }
+
+    #[test]
+    fn a_late_first_sample_gives_the_next_its_rate() {
+        let bench = Bench::new();
+        let memory = bench.memory(&[("c_total{}", 0, 0.0), ("c_total{}", 10, 10.0)]);
+        let mut run = bench.run(&Apply::Rate(spec("")), Some(memory));
+        run.batch(&[("c_total{}", 10, 10.0)]);
+        run.late(&[("c_total{}", 0, 0.0)]);
+        run.late(&[("c_total{}", 0, 0.0)]);
+        assert_eq!(run.told(), ["batch c_total:rate{}@10=1", "late c_total:rate{}@10=1"]);
     }
 
     #[test]

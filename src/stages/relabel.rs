@@ -182,10 +182,10 @@ impl Stage for Relabelling {
             self.told.restore(from.bytes()?, |_| true)?;
             while !from.0.is_empty() {
                 let (series, new) = (from.u32()?, from.u32()?);
-                // So that what was there before is found for those that bring nothing more. The way itself is found anew,
-                // which makes the new series known as one that was made.
                 if shard.has(series) {
+                    self.mapping.names.remember(SeriesId(new), Some(SeriesId(series)));
                     self.mapping.note(series, new);
+                    self.keep(SeriesId(series), Ok(SeriesId(new)));
                 }
             }
             Some(())
@@ -284,6 +284,7 @@ mod tests {
         let memory = bench.memory(&[("old_m{pod=a}", 1, 1.0), ("old_m{pod=b}", 2, 2.0), ("m{}", 1, 5.0)]);
         let mut run = bench.run(&Apply::Relabel(spec(RULES)), Some(memory));
         run.batch(&[("old_m{pod=a}", 1, 1.0), ("old_m{pod=b}", 2, 2.0), ("m{}", 1, 5.0)]);
+        run.resume();
         run.resume();
         assert_eq!(run.was("new_m{}"), [(1, 1.0), (2, 2.0)]);
         assert_eq!(run.was("m{}"), [(1, 5.0)]);

@@ -49,6 +49,10 @@ impl Choose for SampleSpec {
         let drawn = (hash >> 11) as f64 / (1_u64 << 53) as f64;
         if drawn < self.keep { Ok(()) } else { Err("not drawn") }
     }
+
+    fn parts_series(&self) -> bool {
+        self.by == Draw::Time
+    }
 }
 
 /// FNV-1a, written out so that it stays the same whatever library comes or goes.

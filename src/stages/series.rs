@@ -109,10 +109,15 @@ impl Names {
             None if store.is_crowded() => return Err("there is no memory for new series"),
             None => store.registry().intern(def),
         };
+        self.remember(series, from);
+        Ok(series)
+    }
+
+    /// Notes a series as one that was made of `from`.
+    pub fn remember(&self, series: SeriesId, from: Option<SeriesId>) {
         if from != Some(series) {
             self.made.add(series);
         }
-        Ok(series)
     }
 }
 
