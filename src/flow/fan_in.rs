@@ -110,10 +110,10 @@ impl Stage for Guarded {
     fn batch(&mut self, batch: &Arc<Batch>, out: &mut Out<'_>) {
         let unknown = self.unknown(batch);
         let (new, late) = self.told.divide(&unknown);
-        if new.len() > 0 {
+        if !new.is_empty() {
             self.stage.batch(&Arc::new(new), out);
         }
-        if late.len() > 0 {
+        if !late.is_empty() {
             self.stage.late(&Arc::new(late), out);
         }
     }

@@ -59,7 +59,7 @@ impl<'a> Out<'a> {
     }
 
     fn push(&mut self, batch: Arc<Batch>, event: fn(Arc<Batch>) -> Event) {
-        if batch.len() == 0 {
+        if batch.is_empty() {
             return;
         }
         if let Some(store) = self.store.filter(|_| self.keeps) {

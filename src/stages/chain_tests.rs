@@ -175,7 +175,7 @@ fn run(bench: &Bench, came: &[Came], chance: &Chance) -> BTreeMap<(u32, i64), [f
 }
 
 /// The same by the samples alone: the last value of each time, what passes, its new name, its growth, by window.
-fn wanted(bench: &Bench, came: &[Came]) -> BTreeMap<(String, i64), [f64; 4]> {
+fn wanted(came: &[Came]) -> BTreeMap<(String, i64), [f64; 4]> {
     let mut last: BTreeMap<(&str, i64), f64> = BTreeMap::new();
     came.iter().for_each(|(name, time, value)| {
         last.insert((name, *time), *value);
@@ -188,7 +188,7 @@ fn wanted(bench: &Bench, came: &[Came]) -> BTreeMap<(String, i64), [f64; 4]> {
         }
         let region = &name[name.find("zone=").unwrap() + 5..][..2];
         let metric = name.split('{').next().unwrap();
-        let is_counter = bench.def(name).kind == crate::model::Kind::Counter;
+        let is_counter = Bench::def(name).kind == crate::model::Kind::Counter;
         let (name, told) = match (is_counter, before.insert(name.to_owned(), (time, value))) {
             (false, _) => (format!("{metric}{{region={region}}}"), Some(value)),
             (true, before) => {
@@ -213,7 +213,7 @@ fn a_chain_says_what_the_samples_say() {
         let found = run(&bench, &came, &chance);
         let found: BTreeMap<(String, i64), [f64; 4]> =
             found.into_iter().map(|((id, start), told)| ((bench.text(SeriesId(id)), start), told)).collect();
-        let wanted = wanted(&bench, &came);
+        let wanted = wanted(&came);
         for (key, told) in &wanted {
             let near = |found: &[f64; 4]| found.iter().zip(told).all(|(a, b)| (a - b).abs() <= 1e-9 * b.abs().max(1.0));
             assert!(found.get(key).is_some_and(near), "seed {seed}, {key:?}: {:?}, not {told:?}", found.get(key));

@@ -13,6 +13,8 @@ mod held;
 mod history;
 mod join;
 mod pipeline;
+#[cfg(test)]
+mod pipeline_tests;
 mod pipelines;
 mod rate;
 mod relabel;

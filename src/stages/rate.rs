@@ -383,7 +383,7 @@ mod tests {
                 "batch c_total:rate{}@120=20",
             ]
         );
-        let def = bench.def("c_total:rate{}");
+        let def = Bench::def("c_total:rate{}");
         assert_eq!(bench.store.registry().kind(bench.store.registry().find(&def).unwrap()), Kind::Gauge);
     }
 

@@ -72,7 +72,7 @@ impl Sink for StoreSink {
 
     fn samples(&self, batch: &Batch) {
         let made = self.made.of(batch);
-        if let Some(store) = self.store.upgrade().filter(|_| made.len() > 0) {
+        if let Some(store) = self.store.upgrade().filter(|_| !made.is_empty()) {
             store.add_samples(&made);
         }
     }

@@ -79,14 +79,14 @@ impl Bench {
         Bench { store: Arc::new(store), ask, _folder: Arc::new(folder) }
     }
 
-    pub fn def(&self, text: &str) -> SeriesDef {
+    pub fn def(text: &str) -> SeriesDef {
         let (metric, labels) = text.trim_end_matches('}').split_once('{').unwrap();
         let labels = labels.split(',').filter_map(|label| label.split_once('='));
         SeriesDef::new(metric, Labels::new(labels))
     }
 
     pub fn id(&self, text: &str) -> SeriesId {
-        self.store.registry().intern(self.def(text))
+        self.store.registry().intern(Self::def(text))
     }
 
     pub fn text(&self, series: SeriesId) -> String {
