@@ -24,7 +24,8 @@ const TABLE: &str = "input";
 
 /// Answers statements over a table `input`, each with a session of its own.
 pub struct Scratch {
-    runtime: Runtime,
+    /// There until it is dropped.
+    runtime: Option<Runtime>,
     memory: Arc<RuntimeEnv>,
 }
 
@@ -33,7 +34,7 @@ impl Scratch {
         let failed = |error: std::io::Error| QueryError::Failed(error.to_string());
         let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("stage-sql").build().map_err(failed)?;
         let memory = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(FairSpillPool::new(MEMORY))).build_arc()?;
-        Ok(Scratch { runtime, memory })
+        Ok(Scratch { runtime: Some(runtime), memory })
     }
 
     /// All rows of the answer. Waits for them: not for a thread that serves others meanwhile.
@@ -48,13 +49,23 @@ impl Scratch {
         }
         context.register_table(TABLE, Arc::new(MemTable::try_new(input.schema(), vec![vec![input]])?))?;
         let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-        self.runtime.block_on(async {
+        let runtime = self.runtime.as_ref().ok_or_else(|| QueryError::Failed("it has ended".to_owned()))?;
+        runtime.block_on(async {
             let frame = context.sql_with_options(sql, read_only).await?;
             let schema = Arc::new(frame.schema().as_arrow().clone());
             let rows = frame.collect().await?;
             let schema = rows.first().map_or(schema, RecordBatch::schema);
             concat_batches(&schema, &rows).map_err(|error| QueryError::Failed(error.to_string()))
         })
+    }
+}
+
+impl Drop for Scratch {
+    /// Without waiting: it may be let go of where nobody may wait.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

@@ -109,8 +109,9 @@ impl Sql {
         let over: Vec<i64> = self.open.keys().copied().take_while(|&start| is_over(start)).collect();
         let mut made = self.sources.batch();
         for &start in &over {
-            let samples = self.open.remove(&start).unwrap_or_default();
+            let mut samples = self.open.remove(&start).unwrap_or_default();
             self.held -= samples.len();
+            keep_last(&mut samples);
             if let Err(reason) = self.ask(start, &samples, &mut made) {
                 count(&mut self.dropped, reason, samples.len());
             }
@@ -251,6 +252,14 @@ impl Sql {
     }
 }
 
+/// Of several samples of a series for one time the last that came.
+fn keep_last(samples: &mut Samples) {
+    samples.sort_by_key(|(series, time, _)| (*series, *time));
+    samples.reverse();
+    samples.dedup_by_key(|(series, time, _)| (*series, *time));
+    samples.reverse();
+}
+
 impl Stage for Sql {
     fn batch(&mut self, batch: &Arc<Batch>, out: &mut Out<'_>) {
         self.sources.brought(batch, out);
@@ -263,12 +272,7 @@ impl Stage for Sql {
     fn late(&mut self, batch: &Arc<Batch>, out: &mut Out<'_>) {
         self.sources.brought(batch, out);
         for (series, sample) in batch.iter() {
-            let time = sample.time.nanos();
-            let known = self.open.get_mut(&time.saturating_sub(time.rem_euclid(self.every)));
-            match known.and_then(|of| of.iter_mut().find(|known| (known.0, known.1) == (series, time))) {
-                Some(known) => known.2 = sample.value,
-                None => self.sample(series, time, sample.value),
-            }
+            self.sample(series, sample.time.nanos(), sample.value);
         }
     }
 
