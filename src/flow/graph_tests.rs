@@ -1,3 +1,5 @@
+//! What a graph tells its stages, and what becomes of it when one of them is slow or fails.
+
 use std::sync::atomic::AtomicUsize;
 
 use super::*;
