@@ -96,7 +96,8 @@ fn run(spec: &PipelineSpec, store: &Arc<Store>, values: &[Vec<f64>]) -> (f64, f6
             }
         })
         .collect();
-    let graph = Graph::start(spec.graph(store, &Edges::default()), store.world(), &sink, &BTreeMap::new()).expect("threads");
+    let graph =
+        Graph::start(spec.graph(store, &Edges::default()), store.world(), &sink, &BTreeMap::new()).expect("threads");
     let (started, before) = (Instant::now(), cpu());
     let samples = batches.len() * SERIES as usize;
     for batch in batches {

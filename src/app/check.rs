@@ -11,6 +11,7 @@ use super::report::{REPORTS, sections};
 use crate::config::{
     ConfigFault, ConfigFaults, DEFAULT_PIPELINE, Settings, file_faults, read_pipeline, read_pipelines,
 };
+use crate::stages::{Apply, PipelineSpec, StageSpec};
 
 #[derive(Args)]
 pub(super) struct CheckArgs {
@@ -71,12 +72,28 @@ fn check_text(file: &str, text: &str) -> Vec<ConfigFault> {
 fn check_pipeline(file: &str, text: &str) -> Vec<ConfigFault> {
     match read_pipeline(file, text) {
         Err(faults) => faults.0,
-        Ok(spec) => file_faults(file, text, &spec, &Files::to_check()),
+        Ok(spec) => {
+            let mut faults = file_faults(file, text, &spec, &Files::to_check());
+            faults.extend(sql_faults(file, text, &spec));
+            faults
+        }
     }
 }
 
 fn check_file(file: &str) -> Vec<ConfigFault> {
     std::fs::read_to_string(file).map_or(Vec::new(), |text| check_pipeline(file, &text))
+}
+
+/// Queries of stages that are no SQL. Whether they fit their columns only their samples can tell.
+fn sql_faults(file: &str, text: &str, spec: &PipelineSpec) -> Vec<ConfigFault> {
+    let fault = |stage: &StageSpec| {
+        let Apply::Sql(sql) = &stage.apply else { return None };
+        let error = crate::query::parse(&sql.query).err()?;
+        let is_name = |line: &str| line.trim_start().starts_with("name") && line.contains(&stage.name);
+        let line = text.lines().position(is_name).map_or(0, |at| at + 1);
+        Some(ConfigFault { file: file.to_owned(), line, error: format!("stage `{}`: query: {error}", stage.name) })
+    };
+    spec.stages.iter().filter_map(fault).collect()
 }
 
 /// Parses each statement. Whether the tables are there only a store can tell.

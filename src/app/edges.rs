@@ -25,10 +25,10 @@ pub(super) fn edges(world: &World, future: Duration) -> Edges {
         out.write_all(lines)?;
         out.flush()
     };
-    Edges {
-        couriers: Arc::new(Egress::new(world.clone(), Arc::new(print))),
-        readers: Arc::new(Files { world: world.clone(), future }),
-    }
+    let mut edges = Edges::default();
+    edges.couriers = Arc::new(Egress::new(world.clone(), Arc::new(print)));
+    edges.readers = Arc::new(Files { world: world.clone(), future });
+    edges
 }
 
 /// Reads files as `import` does.

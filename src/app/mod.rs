@@ -1,6 +1,7 @@
 //! The program: its commands, and how the rooms are wired, started and stopped.
 
 mod analyse;
+mod ask;
 mod backup;
 mod check;
 mod cli;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
 
+use super::ask::Asker;
 use super::collect::collector_rows;
 use super::edges::edges;
 use super::global::{Global, WrongUsage};
@@ -95,10 +96,11 @@ impl Node {
         world: World,
         settings: Settings,
         pipelines: Vec<PipelineSpec>,
-        edges: Edges,
+        mut edges: Edges,
     ) -> anyhow::Result<Node> {
         let store = Arc::new(Store::open(world.clone(), dir, settings.store_spec())?);
         let governor = Governing::new(settings.governor.spec());
+        edges.ask = Some(Arc::new(Asker::new()?));
         let pipelines = Pipelines::attach_to(&store, pipelines, edges)?;
         let told = pipelines.clone();
         let stages = SystemTable { name: "pipelines", rows: Arc::new(move || stage_rows(&told.stats())) };

@@ -75,6 +75,11 @@ impl Haste {
         self.free.store(free, Ordering::Release);
     }
 
+    /// Whether nobody may wait.
+    pub fn is_free(&self) -> bool {
+        self.free.load(Ordering::Acquire)
+    }
+
     /// Whether a sink waits for room.
     pub fn is_waiting(&self) -> bool {
         self.waiting.load(Ordering::Acquire) > 0

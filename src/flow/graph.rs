@@ -11,7 +11,7 @@
 //! and a checkpoint needs no alignment. Every link is bounded: who sends to a full one waits, so a stage that falls behind
 //! slows the source, and that the sender, before memory grows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,6 +22,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::courier::Haste;
 use super::event::{Cut, Step};
+use super::fan_in::guarded;
 use super::feeder::{Feeder, SourceSpec, Spring, Told};
 use super::link::Outlet;
 use super::meter::{Meter, Poison, StageStats};
@@ -143,6 +144,8 @@ impl Graph {
             is_resumed,
             is_ending: graph.is_ending.clone(),
         };
+        let followed: BTreeSet<usize> = spec.nodes.iter().flat_map(|node| node.inputs.clone()).collect();
+        let told_twice: Vec<bool> = (0..spec.nodes.len()).map(|at| wiring.is_told_twice(&spec, at)).collect();
         for (at, node) in spec.nodes.into_iter().enumerate() {
             match node.does {
                 Does::Source(source) => {
@@ -152,7 +155,9 @@ impl Graph {
                     let name = node.name.clone();
                     feeder.springs.push(Spring { name, spec: source, outlets, meter, known: Vec::new() });
                 }
-                Does::Stage { make, fingerprint, .. } => {
+                Does::Stage { make, fingerprint, renames, .. } => {
+                    let make: StageMaker =
+                        if told_twice[at] { Box::new(move |shard| guarded(make(shard))) } else { make };
                     let sink = node.stores.then(|| sink.clone());
                     for number in 0..wiring.widths[at] {
                         let shard = Shard { number, of: wiring.widths[at] };
@@ -185,6 +190,7 @@ impl Graph {
                             merges: node.inputs.len() > 1,
                             outlets: wiring.outlets(at, number),
                             store: sink.clone(),
+                            keeps: renames && !followed.contains(&at),
                             states: state_sender.clone(),
                             meter,
                             poison: graph.poison.clone(),
@@ -368,6 +374,13 @@ impl Wiring {
             };
             self.outlets.entry((from, sender)).or_default().push(outlet);
         }
+    }
+
+    /// Whether a series may come to a stage by two ways.
+    fn is_told_twice(&self, spec: &GraphSpec, at: usize) -> bool {
+        let inputs = &spec.nodes[at].inputs;
+        let is_made = |from: usize| matches!(spec.nodes[from].does, Does::Stage { renames: true, .. });
+        inputs.len() > 1 || inputs.iter().any(|&from| is_made(from) && self.widths[from] > 1)
     }
 
     fn threads(&self) -> usize {

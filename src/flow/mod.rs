@@ -1,10 +1,12 @@
 //! Pipelines: stages on threads, joined by bounded channels, sharded by series; and the
 //! governor, which makes all of it do less while resources are short.
 
+mod ask;
 pub(crate) mod codec;
 mod courier;
 mod delivery;
 mod event;
+mod fan_in;
 mod feeder;
 mod governor;
 mod graph;
@@ -17,11 +19,13 @@ mod reading;
 mod stage;
 mod work;
 
+pub use ask::Ask;
 pub use courier::{Courier, Couriers, Haste, Names, NoCouriers, Outbox, Parcel};
 pub use delivery::{
     BasicSpec, Delivery, FileSpec, ForwardSpec, LineFormat, Overflow, Strategy, UpstreamSpec, WebSpec, WebhookSpec,
 };
 pub use event::{Cut, Event, Step, Watermark};
+pub use fan_in::Told;
 pub use feeder::{Batches, SourceSpec, Wanted};
 pub use governor::{
     Change, Compression, Effects, Governing, Governor, GovernorSpec, GovernorStats, Pace, Pressure, Reading, Usage,

@@ -22,12 +22,14 @@ pub struct Out<'a> {
     pub(super) step: &'a mut Step,
     /// Whether anybody follows.
     pub(super) is_followed: bool,
+    /// Whether the store takes the samples it hands on.
+    pub(super) keeps: bool,
 }
 
 impl<'a> Out<'a> {
     /// For stages run without a graph.
     pub fn new(store: &'a dyn Sink, step: &'a mut Step) -> Self {
-        Out { store: Some(store), step, is_followed: true }
+        Out { store: Some(store), step, is_followed: true, keeps: false }
     }
 
     pub fn rows(&mut self, rows: Rows) {
@@ -49,7 +51,9 @@ impl<'a> Out<'a> {
         }
     }
 
-    /// Hands a batch to those behind.
+    /// Hands a batch to those behind. Where there are none, and the stage makes other series than it is given, it is for the
+    /// store ([`Sink::samples`]); so are those that come late, and those that may be overtaken, since they are handed on
+    /// again.
     pub fn batch(&mut self, batch: Arc<Batch>) {
         self.push(batch, Event::Batch);
     }
@@ -63,8 +67,22 @@ impl<'a> Out<'a> {
     }
 
     fn push(&mut self, batch: Arc<Batch>, event: fn(Arc<Batch>) -> Event) {
-        if self.is_followed && batch.len() > 0 {
+        if batch.is_empty() {
+            return;
+        }
+        if let Some(store) = self.store.filter(|_| self.keeps) {
+            store.samples(&batch);
+        }
+        if self.is_followed {
             self.step.push(event(batch));
+        }
+    }
+
+    /// Tells how far a stage is that holds samples back: it hands them on as a source of its own name, so that those of
+    /// the sources before it can pass by meanwhile.
+    pub fn watermark(&mut self, watermark: Watermark) {
+        if self.is_followed {
+            self.step.push(Event::Watermark(watermark));
         }
     }
 }

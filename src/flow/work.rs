@@ -37,6 +37,8 @@ pub(super) struct Work {
     pub outlets: Vec<Outlet>,
     /// Where the store takes its rows.
     pub store: Option<Arc<dyn Sink>>,
+    /// Whether it takes the samples that are handed on, too.
+    pub keeps: bool,
     pub states: Sender<State>,
     pub meter: Arc<Meter>,
     pub poison: Poison,
@@ -87,7 +89,8 @@ impl Work {
         }
     }
 
-    /// A step of each input: what it brings, then what steers, which all say alike. `None` where nobody sends any more.
+    /// A step of each input: what it brings, then what steers, which all say alike, but for the watermarks of stages that
+    /// hold samples back. `None` where nobody sends any more.
     fn take(&mut self, progress: &mut Progress, out: &mut Step) -> Option<Step> {
         let first = loop {
             match self.inputs[0].recv_timeout(IDLE_EVERY) {
@@ -138,7 +141,7 @@ impl Work {
     fn event(&mut self, event: Event, progress: &mut Progress, step: &mut Step) {
         let counting = self.store.as_deref().map(|inner| Counting { inner, meter: &self.meter });
         let store = counting.as_ref().map(|counting| counting as &dyn Sink);
-        let mut out = Out { store, is_followed: !self.outlets.is_empty(), step };
+        let mut out = Out { store, step, is_followed: !self.outlets.is_empty(), keeps: self.keeps };
         match event {
             Event::Batch(batch) => {
                 self.stage.batch(&batch, &mut out);
@@ -178,7 +181,7 @@ impl Work {
         let store = counting.as_ref().map(|counting| counting as &dyn Sink);
         let controls = step.iter().position(Event::is_control).unwrap_or(step.len());
         let mut steering = step.split_off(controls);
-        self.stage.idle(&mut Out { store, is_followed: !self.outlets.is_empty(), step });
+        self.stage.idle(&mut Out { store, step, is_followed: !self.outlets.is_empty(), keeps: self.keeps });
         step.append(&mut steering);
         let ended = self.world.clock.elapsed();
         progress.next_idle = ended + IDLE_EVERY.max((ended - started) * IDLE_SHARE);
@@ -194,10 +197,21 @@ fn gathered(steps: Vec<Step>) -> Step {
         all.extend(told);
         if at == 0 {
             control = steering;
+        } else {
+            steering.into_iter().for_each(|event| add_watermark(event, &mut control));
         }
     }
     all.append(&mut control);
     all
+}
+
+/// Adds a watermark that the other inputs do not tell, before what ends the step.
+fn add_watermark(event: Event, control: &mut Step) {
+    let Event::Watermark(watermark) = &event else { return };
+    if !control.iter().any(|known| matches!(known, Event::Watermark(known) if known == watermark)) {
+        let end = control.iter().position(|known| !matches!(known, Event::Watermark(_))).unwrap_or(control.len());
+        control.insert(end, event);
+    }
 }
 
 impl Progress {

@@ -3,6 +3,7 @@
 
 mod batch;
 mod priority;
+pub mod relabel;
 mod retention;
 mod rows;
 mod series;

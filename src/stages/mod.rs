@@ -2,16 +2,33 @@
 
 mod anomaly;
 mod budget;
+#[cfg(test)]
+mod chain_tests;
+mod choose;
 mod compress;
 mod correlate;
 mod door;
+mod filter;
+mod held;
 mod history;
+mod join;
 mod pipeline;
+#[cfg(test)]
+mod pipeline_tests;
 mod pipelines;
+mod rate;
+mod relabel;
+mod route;
+mod sample;
+mod series;
 mod sink;
 mod source;
 mod spec;
+mod sql;
 mod state;
+#[cfg(test)]
+mod testing;
+mod throttle;
 mod told;
 mod window;
 
@@ -20,9 +37,18 @@ pub use budget::BudgetSpec;
 pub use compress::CompressSpec;
 pub use correlate::CorrelateSpec;
 pub use door::Doors;
+pub use filter::FilterSpec;
+pub use join::{JoinSpec, Op};
 pub use pipeline::{Edges, List, PipelineFault, PipelineSpec};
 pub use pipelines::{Pipelines, PipelinesError, Reloaded};
+pub use rate::RateSpec;
+pub use relabel::RulesSpec;
+pub use route::{RouteSpec, Routes};
+pub use sample::{Draw, SampleSpec};
+pub use series::SeriesSpec;
 pub use sink::{SinkSpec, Takes, WriteSpec};
 pub use source::{LiveSpec, ReadSpec, SourceSpec, TableSpec};
 pub use spec::{Apply, StageSpec};
+pub use sql::SqlSpec;
+pub use throttle::ThrottleSpec;
 pub use window::{Length, WindowSpec};

@@ -8,11 +8,12 @@ use foldhash::quality::FixedState;
 use serde::Deserialize;
 
 use super::history::{Stored, Union};
+use super::series::Made;
 use super::sink::{Outside, SinkSpec, made_samples, stored};
 use super::source::{ReadSpec, SourceSpec};
-use super::spec::{Around, StageSpec};
+use super::spec::{Apply, Around, StageSpec, Tools};
 use crate::flow::{
-    Couriers, Does, GraphSpec, Haste, History, NoCouriers, NoReaders, Node, OrderSpec, ReadFileSpec, Readers,
+    Ask, Couriers, Does, GraphSpec, Haste, History, NoCouriers, NoReaders, Node, OrderSpec, ReadFileSpec, Readers,
 };
 use crate::store::Store;
 
@@ -46,12 +47,15 @@ pub struct PipelineSpec {
 pub struct Edges {
     pub couriers: Arc<dyn Couriers>,
     pub readers: Arc<dyn Readers>,
+    /// Who answers SQL; nobody in a build without it.
+    pub ask: Option<Arc<dyn Ask>>,
+    pub(super) made: Arc<Made>,
 }
 
 impl Default for Edges {
     /// Where nothing is sent and no file is read.
     fn default() -> Self {
-        Edges { couriers: Arc::new(NoCouriers), readers: Arc::new(NoReaders) }
+        Edges { couriers: Arc::new(NoCouriers), readers: Arc::new(NoReaders), ask: None, made: Arc::default() }
     }
 }
 
@@ -168,8 +172,11 @@ impl PipelineSpec {
         let (stage, before) = (&self.stages[place], &self.stages[..place]);
         let name = &stage.name;
         let sources: Vec<String> = self.all_sources().into_iter().map(|source| source.name).collect();
-        let known: Vec<&str> =
-            sources.iter().map(String::as_str).chain(before.iter().map(|other| &*other.name)).collect();
+        let ways = before.iter().flat_map(|other| other.apply.names(&other.name));
+        let known: Vec<String> = sources.iter().cloned().chain(ways).collect();
+        let taken = sources.iter().chain(before.iter().map(|other| &other.name)).any(|other| other == name);
+        let route =
+            |input: &String| before.iter().find(|other| other.name == *input && matches!(other.apply, Apply::Route(_)));
         let mut fault = |at: &str, error: String, of_absence: bool| {
             let of = Some((List::Stages, place));
             faults.push(PipelineFault { of, at: at.to_owned(), error, of_absence });
@@ -177,13 +184,18 @@ impl PipelineSpec {
         if let Some(error) = name_fault(name) {
             fault(name, error, false);
         }
-        if known.contains(&name.as_str()) {
+        if taken {
             fault(name, format!("two sources or stages are named `{name}`: rename one"), false);
         }
         for (at, input) in stage.inputs.iter().enumerate() {
             if stage.inputs[..at].contains(input) {
                 fault(input, format!("stage `{name}` takes `{input}` twice: write it once"), false);
-            } else if !known.contains(&input.as_str()) {
+            } else if let Some(route) = route(input) {
+                let ways = route.apply.names(input).join(", ");
+                let told =
+                    format!("stage `{name}` takes `{input}`, which parts its samples: write one or more of {ways}");
+                fault(input, told, false);
+            } else if !known.contains(input) {
                 let told = format!(
                     "stage `{name}` takes `{input}`, which is no source or stage before it: write one of {}",
                     known.join(", ")
@@ -250,6 +262,7 @@ impl PipelineSpec {
     pub fn graph(&self, store: &Arc<Store>, edges: &Edges) -> GraphSpec {
         let haste = Arc::new(Haste::default());
         haste.set_free(true);
+        let tools = Tools { ask: edges.ask.clone(), made: edges.made.clone(), haste: haste.clone() };
         let mut nodes: Vec<Node> = Vec::new();
         let mut histories: Vec<Option<Arc<dyn History>>> = Vec::new();
         let mut prints: Vec<u64> = Vec::new();
@@ -267,19 +280,21 @@ impl PipelineSpec {
             let place = |name: &String| nodes.iter().position(|node| node.name == *name);
             let inputs: Vec<usize> = stage.inputs.iter().filter_map(place).collect();
             let inputs = if inputs.is_empty() { sources.clone() } else { inputs };
-            let around = Around { store: Arc::downgrade(store), history: joined(&inputs, &histories) };
+            let around = Around::new(store, &stage.name, joined(&inputs, &histories), &tools);
             let above: Vec<u64> = inputs.iter().map(|&at| prints[at]).collect();
-            let fingerprint = print(&(&stage.name, format!("{:?}", stage.apply), above));
-            let does = Does::Stage {
-                make: stage.apply.maker(&around),
-                crosses_series: stage.apply.crosses_series(),
-                renames: stage.apply.renames(),
-                fingerprint,
-            };
-            histories.push(stage.apply.history(&around));
-            prints.push(fingerprint);
             let stores = self.sinks.is_empty() || stored.contains(stage.name.as_str());
-            nodes.push(Node { name: stage.name.clone(), kind: stage.apply.kind(), inputs, stores, does });
+            for (way, name) in stage.apply.names(&stage.name).into_iter().enumerate() {
+                let fingerprint = print(&(&name, format!("{:?}", stage.apply), &above));
+                let does = Does::Stage {
+                    make: stage.apply.maker(&around, way),
+                    crosses_series: stage.apply.crosses_series(),
+                    renames: stage.apply.renames(),
+                    fingerprint,
+                };
+                histories.push(stage.apply.history(&around, way));
+                prints.push(fingerprint);
+                nodes.push(Node { name, kind: stage.apply.kind(), inputs: inputs.clone(), stores, does });
+            }
         }
         self.add_sinks(store, edges, &haste, &mut nodes);
         let order = OrderSpec { lateness: self.lateness, idle: self.idle };
@@ -326,7 +341,7 @@ fn print(of: &impl std::hash::Hash) -> u64 {
 }
 
 /// Names stand in keys, labels and tables.
-fn name_fault(name: &str) -> Option<String> {
+pub(super) fn name_fault(name: &str) -> Option<String> {
     let is_plain = |letter: char| letter.is_alphanumeric() || "-_".contains(letter);
     let is_name = !name.is_empty() && name.len() <= 100 && name.chars().all(is_plain);
     (!is_name).then(|| format!("`{name}` is no name: write up to 100 letters, digits, - and _"))

@@ -7,23 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 use std::time::Duration;
 
 use super::pipeline::{Edges, PipelineSpec};
+use super::series::StoreSink;
 use super::state::{pack, unpack};
 use crate::flow::{Cut, Graph, Sink, StageStats};
-use crate::model::{Batch, Rows};
+use crate::model::Batch;
 use crate::store::{Behind, Store, Tap};
 
 /// Fullness of a source's queue from which a new batch is refused.
 const FULL: f64 = 1.0;
-
-struct StoreSink(Weak<Store>);
-
-impl Sink for StoreSink {
-    fn rows(&self, rows: Rows) {
-        if let Some(store) = self.0.upgrade() {
-            store.add_rows(rows);
-        }
-    }
-}
 
 /// All pipelines of a store.
 pub struct Pipelines {
@@ -95,7 +86,7 @@ impl Pipelines {
         specs: &[PipelineSpec],
         states: &BTreeMap<String, Vec<u8>>,
     ) -> io::Result<Vec<Running>> {
-        let sink: Arc<dyn Sink> = Arc::new(StoreSink(self.store.clone()));
+        let sink: Arc<dyn Sink> = Arc::new(StoreSink { store: self.store.clone(), made: self.edges.made.clone() });
         let start = |spec: &PipelineSpec| {
             let graph = Graph::start(spec.graph(store, &self.edges), store.world(), &sink, states)?;
             Ok(Running { spec: spec.clone(), graph })

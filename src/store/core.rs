@@ -70,6 +70,8 @@ pub(super) struct View {
     /// Heads being written to segments, older first.
     pub frozen: Vec<Arc<RwLock<Head>>>,
     pub head: Arc<RwLock<Head>>,
+    /// Samples of series that stages made, since the last flush.
+    pub made: Arc<RwLock<Head>>,
     /// Files of the derived tables and of `series`, in the order of their flushes.
     pub files: Arc<Vec<Arc<TableFile>>>,
     /// Rows of derived tables being written, and since.
@@ -113,6 +115,11 @@ impl View {
     pub fn records(&self) -> impl Iterator<Item = &SegmentRecord> {
         let samples = self.segments.iter().map(|segment| &segment.record);
         samples.chain(self.files.iter().map(|file| &file.record))
+    }
+
+    /// Every head, older first.
+    pub fn heads(&self) -> impl Iterator<Item = &Arc<RwLock<Head>>> {
+        self.frozen.iter().chain([&self.head, &self.made])
     }
 
     fn rows_bytes(&self) -> usize {
@@ -240,6 +247,15 @@ impl Store {
         }
     }
 
+    /// Keeps samples of series that stages made. They are seen at once and durable with the next flush; before that, the
+    /// log and the stages' state give them again, as with [`Store::add_rows`]. The series must come from
+    /// [`Store::registry`].
+    pub fn add_samples(&self, batch: &Batch) {
+        // The view is held while they are put in, so that a flush that takes the head has them whole or not at all.
+        let view = self.view();
+        unpoisoned(view.made.write()).append(batch);
+    }
+
     /// Makes everything logged so far durable.
     pub fn sync(&self) -> Result<(), StoreError> {
         let position = self.writer().written;
@@ -277,7 +293,7 @@ impl Store {
     /// Bytes of samples in memory that no segment holds yet.
     pub fn head_bytes(&self) -> usize {
         let view = self.view();
-        view.frozen.iter().chain([&view.head]).map(|head| unpoisoned(head.read()).bytes()).sum()
+        view.heads().map(|head| unpoisoned(head.read()).bytes()).sum()
     }
 
     /// Whether what is in memory is to be flushed: its samples, or the rows that the pipelines made of them.
@@ -289,7 +305,9 @@ impl Store {
     /// Bytes of samples at which they are flushed. Of very many series a head takes more before it holds any samples to
     /// speak of: flushing it then would be no end of work for nothing.
     fn head_full(&self) -> usize {
-        let of_columns = unpoisoned(self.view().head.read()).bytes_of_columns();
+        let view = self.view();
+        let of_columns = |head: &RwLock<Head>| unpoisoned(head.read()).bytes_of_columns();
+        let of_columns = of_columns(&view.head) + of_columns(&view.made);
         self.spec.head_bytes.max(COLUMNS_WORTH * of_columns)
     }
 
@@ -332,7 +350,7 @@ impl Store {
                 stats.samples_at_rest += record.rows;
             }
         }
-        for head in view.frozen.iter().chain([&view.head]) {
+        for head in view.heads() {
             let head = unpoisoned(head.read());
             stats.samples_in_memory += head.samples() as u64;
             stats.head_bytes += head.bytes() as u64;

@@ -14,20 +14,22 @@ use super::error::{DiskContext, told_with_causes};
 use super::file::Written;
 use super::head::Head;
 use super::label::{Label, NewFile};
-use super::points::Points;
+use super::points::{Points, merge};
 use super::scale::TimeUnit;
 use super::segment::{Segment, SegmentStats, SegmentWriter};
 use super::table_file::TableFile;
 use super::wal::{WalWriter, wal_files};
 use super::{Store, StoreError};
 use crate::catalog::{Commit, SegmentRecord, TableName};
-use crate::model::{Span, Table, Timestamp};
+use crate::model::{SeriesId, Span, Table, Timestamp};
 
 /// A head taken out of the stream of writes, and the state of the stages at that place.
 struct Cut {
     /// Number of the log that follows.
     next_wal: u64,
     head: Arc<RwLock<Head>>,
+    /// What the stages made of what was told, and may be of what has been told since.
+    made: Arc<RwLock<Head>>,
     rows: BTreeMap<Table, Vec<RecordBatch>>,
     state: Option<Vec<u8>>,
 }
@@ -70,7 +72,7 @@ impl Store {
         let _upkeep = unpoisoned(self.upkeep.lock());
         let empty = {
             let view = self.view();
-            unpoisoned(view.head.read()).samples() == 0 && view.rows.is_empty()
+            view.heads().all(|head| unpoisoned(head.read()).samples() == 0) && view.rows.is_empty()
         };
         if empty && self.registry().len() == self.registry().committed() {
             return Ok(false);
@@ -132,18 +134,22 @@ impl Store {
         *synced = written.max(*synced);
         drop(synced);
         let state = self.tap.get().map(|tap| tap.state_at(next_wal));
-        let rows = {
+        let (rows, made) = {
             let mut view = self.view_mut();
             let rows = std::mem::take(&mut view.rows);
             view.frozen_rows.clone_from(&rows);
-            rows
+            let made = std::mem::take(&mut view.made);
+            view.frozen.push(made.clone());
+            (rows, made)
         };
-        Ok(Cut { next_wal, head, rows, state })
+        Ok(Cut { next_wal, head, made, rows, state })
     }
 
     fn write_cut(&self, cut: Cut) -> Result<(), StoreError> {
         let flush = cut.next_wal - 1;
-        let mut added = self.write_head(&unpoisoned::<RwLockReadGuard<'_, Head>>(cut.head.read()), flush)?;
+        let heads: [RwLockReadGuard<'_, Head>; 2] = [&cut.head, &cut.made].map(|head| unpoisoned(head.read()));
+        let mut added = self.write_heads(heads.each_ref().map(|head| &**head), flush)?;
+        drop(heads);
         let series = self.registry().len();
         added.extend(self.write_series(series, flush)?);
         for (&table, batches) in &cut.rows {
@@ -175,7 +181,8 @@ impl Store {
         let mut view = self.view_mut();
         view.segments = Arc::new(view.segments.iter().cloned().chain(opened).collect());
         view.files = Arc::new(view.files.iter().cloned().chain(files).collect());
-        view.frozen.remove(0);
+        // There is one cut at a time.
+        view.frozen.clear();
         let written = std::mem::take(&mut view.frozen_rows).into_values().flatten();
         let bytes: usize = written.map(|batch| batch.get_array_memory_size()).sum();
         self.rows_bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -200,16 +207,23 @@ impl Store {
         Ok(())
     }
 
-    /// One segment for each month that the head touches.
-    fn write_head(&self, head: &Head, flush: u64) -> Result<Vec<SegmentRecord>, StoreError> {
-        let Some((first, last)) = head.time_range() else { return Ok(Vec::new()) };
-        let series = self.registry().file_order(head.filled());
+    /// One segment for each month that the heads touch. Of two samples of a series for one time that of the later head
+    /// counts.
+    fn write_heads(&self, heads: [&Head; 2], flush: u64) -> Result<Vec<SegmentRecord>, StoreError> {
+        let ranges = heads.iter().filter_map(|head| head.time_range());
+        let Some((first, last)) = ranges.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))) else { return Ok(Vec::new()) };
+        let only_made = heads[1].filled().filter(|id| heads[0].series_range(*id).is_none());
+        let series = self.registry().file_order(heads[0].filled().chain(only_made));
+        let unit = heads[0].unit().max(heads[1].unit());
+        let points = |head: &Head, id: SeriesId, span: Span| {
+            let touches = head.series_range(id).is_some_and(|(first, last)| span.touches(first, last));
+            if touches { head.points(id, u32::MAX, span) } else { Points::default() }
+        };
         let write = |(month, span): (String, Span)| {
-            self.write_samples(&month, head.unit(), flush, |writer| {
+            self.write_samples(&month, unit, flush, |writer| {
                 series.iter().try_for_each(|(metric, id)| {
-                    let touches = head.series_range(*id).is_some_and(|(first, last)| span.touches(first, last));
-                    let points = if touches { head.points(*id, u32::MAX, span) } else { Points::default() };
-                    writer.add(metric, *id, points)
+                    let parts = heads.iter().map(|head| points(head, *id, span)).collect();
+                    writer.add(metric, *id, merge(parts))
                 })
             })
         };

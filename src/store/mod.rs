@@ -40,6 +40,8 @@ mod wal;
 #[cfg(test)]
 mod damage_tests;
 #[cfg(test)]
+mod made_tests;
+#[cfg(test)]
 mod retention_tests;
 
 pub use self::core::{HEAD_FULL, Store, StoreStats, TableStats};

@@ -53,7 +53,7 @@ impl Snapshot {
         kept: Kept,
         suspects: Arc<Suspects>,
     ) -> Snapshot {
-        let heads = view.frozen.iter().chain([&view.head]).map(|head| {
+        let heads = view.heads().map(|head| {
             let counts = unpoisoned(head.write()).counts();
             HeadView { head: head.clone(), counts }
         });

@@ -450,7 +450,7 @@ fn answers_of(refusal: Refusal) -> [(u16, Option<String>, String); 3] {
         stages: Arc::new(Vec::new),
         collectors: Arc::new(Vec::new),
         listeners: Arc::new(Vec::new),
-        reload: Arc::new(|| Ok(serde_json::Value::Null)),
+        reload: Arc::new(|| Ok(Value::Null)),
         governor: Arc::new(|| None),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();

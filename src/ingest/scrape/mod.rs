@@ -10,12 +10,11 @@
 mod labels;
 mod pass;
 mod plan;
-mod relabel;
 mod scraper;
 mod seen;
 mod spec;
 mod target;
 
+pub use crate::model::relabel::{Action, RelabelSpec};
 pub(super) use labels::label_fault;
-pub use relabel::{Action, RelabelSpec};
 pub use spec::{PrometheusSpec, Scheme};

@@ -8,14 +8,13 @@
 
 use std::time::Duration;
 
-use super::labels::{LabelSet, NAME};
-use super::relabel::{Relabel, relabel};
 use super::seen::{Put, Seen, read_key, write_key};
 use crate::flow::Refusal;
 use crate::ingest::prometheus_text::{Said, Taker, read_exposition};
 use crate::ingest::source::TEXTS_MAX;
 use crate::ingest::{About, Faults, Readings, SourceError};
 use crate::model::Kind;
+use crate::model::relabel::{LabelSet, NAME, Relabel, relabel};
 
 /// How a target's text is read.
 #[derive(Debug, Clone, Default)]
@@ -272,7 +271,7 @@ impl Pass<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ingest::scrape::relabel::{RelabelSpec, rules};
+    use crate::model::relabel::{RelabelSpec, rules};
 
     fn target() -> Reading {
         let labels = [("instance", "h:1"), ("job", "j")].map(|(n, v)| (n.to_owned(), v.to_owned())).to_vec();

@@ -8,9 +8,9 @@ use serde::Deserialize;
 
 use super::labels::label_fault;
 use super::pass::Reading;
-use super::relabel::{Relabel, RelabelSpec, rules};
 use super::target::Target;
 use crate::ingest::http_client::{BasicAuth, Credentials, TlsSpec, header_faults};
+use crate::model::relabel::{Relabel, RelabelSpec, rules};
 
 /// Prometheus targets: `from.prometheus = { targets = ["localhost:9100"] }`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]

@@ -2,10 +2,9 @@
 
 use url::Url;
 
-use super::labels::{LabelSet, is_label_name};
-use super::relabel::{Relabel, relabel};
 use super::spec::PrometheusSpec;
 use crate::ingest::http_client::{parse_url, shown_text};
+use crate::model::relabel::{LabelSet, Relabel, is_label_name, relabel};
 
 const ADDRESS: &str = "__address__";
 const SCHEME: &str = "__scheme__";
@@ -117,7 +116,7 @@ fn address(url: &Url) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ingest::scrape::relabel::rules;
+    use crate::model::relabel::rules;
 
     /// Address and labels of the one target of a source `src`.
     fn target(written: &str) -> Result<Option<(String, String)>, String> {

@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use super::*;
-use crate::flow::NoReaders;
 use crate::model::{Labels, SeriesDef};
 use crate::stages::{Edges, PipelineSpec, Pipelines};
 use crate::store::{Store, StoreSpec};
@@ -78,7 +77,7 @@ fn pipeline(sinks: &str) -> PipelineSpec {
 
 fn attach(store: &Arc<Store>, sinks: &str) -> (Arc<Pipelines>, Arc<Fake>) {
     let fake = Arc::new(Fake::default());
-    let edges = Edges { couriers: fake.clone(), readers: Arc::new(NoReaders) };
+    let edges = Edges { couriers: fake.clone(), ..Edges::default() };
     (Pipelines::attach_to(store, vec![pipeline(sinks)], edges).unwrap(), fake)
 }
 

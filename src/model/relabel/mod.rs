@@ -1,10 +1,12 @@
 //! Rules that change labels, or drop what has them: Prometheus' `relabel_configs` under the same names.
 
+mod labels;
+
 use md5::{Digest, Md5};
 use regex::Regex;
 use serde::Deserialize;
 
-use super::labels::{LabelSet, is_label_name};
+pub use labels::{LabelSet, NAME, is_label_name};
 
 /// What a rule does with what its source labels say, joined by the separator.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -70,7 +72,7 @@ impl Default for RelabelSpec {
 
 /// A rule ready to use.
 #[derive(Debug, Clone)]
-pub(super) struct Relabel {
+pub struct Relabel {
     spec: RelabelSpec,
     regex: Regex,
 }
@@ -79,13 +81,13 @@ pub(super) struct Relabel {
 ///
 /// # Errors
 /// Which rule cannot be followed, why, and what to write.
-pub(super) fn rules(specs: &[RelabelSpec]) -> Result<Vec<Relabel>, String> {
+pub fn rules(specs: &[RelabelSpec]) -> Result<Vec<Relabel>, String> {
     let rule = |(at, spec)| Relabel::new(spec).map_err(|told| format!("rule {}: {told}", at + 1));
     specs.iter().enumerate().map(rule).collect()
 }
 
 /// What the rules make of the labels; `false` where one drops them.
-pub(super) fn relabel(rules: &[Relabel], labels: &mut LabelSet<'_>) -> bool {
+pub fn relabel(rules: &[Relabel], labels: &mut LabelSet<'_>) -> bool {
     rules.iter().all(|rule| rule.apply(labels))
 }
 

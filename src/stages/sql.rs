@@ -1,0 +1,390 @@
+//! `sql`: a statement over the samples of each window of time, whose rows become samples.
+//!
+//! The table `input` has the columns `metric`, `series` (as `cpu{host="a"}`), `time`, `value`, and one for each label that
+//! came so far, null where a series has none; a label of one of those four names is `label_time` and so on. Of the answer
+//! `value` must be there; `time` is the start of the window where it is not, `metric` the stage's name; every other column
+//! is a label. A window is asked about when all sources are past it; what comes later is counted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch, StringArray, TimestampNanosecondArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Float64Type, Schema, TimeUnit, TimestampNanosecondType};
+use serde::Deserialize;
+
+use super::held::{BEFORE_ALL, Sources};
+use super::series::{Names, count};
+use crate::flow::codec::{Reader, Writer};
+use crate::flow::{Ask, Cut, Dropped, Out, Shard, Stage, Told, Watermark};
+use crate::model::{Batch, Kind, Labels, SeriesDef, SeriesId, Timestamp};
+
+/// Samples that windows hold which are not over.
+const HELD_MAX: usize = 1 << 20;
+/// Labels that are columns; further ones are left out.
+const LABELS_MAX: usize = 200;
+/// Columns that every window has.
+const COLUMNS: [&str; 4] = ["metric", "series", "time", "value"];
+
+/// `apply.sql`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SqlSpec {
+    pub query: String,
+    /// Length of a window, counted from 1970.
+    #[serde(with = "humantime_serde")]
+    pub every: Duration,
+}
+
+impl SqlSpec {
+    pub(super) fn fault(&self) -> Option<String> {
+        if self.query.trim().is_empty() {
+            return Some("query is empty: write one, as in query = \"SELECT avg(value) AS value FROM input\"".into());
+        }
+        let possible = self.every >= Duration::from_millis(1) && self.every <= Duration::from_secs(366 * 86_400);
+        (!possible).then(|| format!("every = {:?} cannot be: write 1ms to 366d, as in \"1m\"", self.every))
+    }
+}
+
+/// Samples of a window.
+type Samples = Vec<(SeriesId, i64, f64)>;
+
+/// The stage.
+pub(super) struct Sql {
+    spec: SqlSpec,
+    every: i64,
+    names: Names,
+    ask: Option<Arc<dyn Ask>>,
+    sources: Sources,
+    /// Windows that are not over, by their start.
+    open: BTreeMap<i64, Samples>,
+    held: usize,
+    /// Windows that begin before it were asked about.
+    done: i64,
+    labels: BTreeSet<Box<str>>,
+    told: Told,
+    dropped: Dropped,
+    has_failed: bool,
+}
+
+impl Sql {
+    pub fn new(spec: &SqlSpec, names: Names, ask: Option<Arc<dyn Ask>>, name: Arc<str>) -> Self {
+        Sql {
+            spec: spec.clone(),
+            every: i64::try_from(spec.every.as_nanos()).unwrap_or(i64::MAX),
+            names,
+            ask,
+            sources: Sources::new(name),
+            open: BTreeMap::new(),
+            held: 0,
+            done: BEFORE_ALL,
+            labels: BTreeSet::new(),
+            told: Told::default(),
+            dropped: Dropped::new(),
+            has_failed: false,
+        }
+    }
+
+    fn start_of(&self, time: i64) -> i64 {
+        time.saturating_sub(time.rem_euclid(self.every))
+    }
+
+    fn sample(&mut self, series: SeriesId, time: i64, value: f64) {
+        let start = self.start_of(time);
+        if start < self.done {
+            count(&mut self.dropped, "late: its window was asked about", 1);
+        } else if self.held >= HELD_MAX {
+            count(&mut self.dropped, "windows hold too many samples", 1);
+        } else {
+            self.open.entry(start).or_default().push((series, time, value));
+            self.held += 1;
+        }
+    }
+
+    /// Asks about the windows that are over.
+    fn ask_to(&mut self, reached: i64, out: &mut Out<'_>) {
+        let every = self.every;
+        let is_over = |start: i64| start.saturating_add(every) <= reached;
+        let over: Vec<i64> = self.open.keys().copied().take_while(|&start| is_over(start)).collect();
+        let mut made = self.sources.batch();
+        for &start in &over {
+            let mut samples = self.open.remove(&start).unwrap_or_default();
+            self.held -= samples.len();
+            keep_last(&mut samples);
+            if let Err(reason) = self.ask(start, &samples, &mut made) {
+                count(&mut self.dropped, reason, samples.len());
+            }
+        }
+        // Where all are idle nobody says how far they are: they may go on from where they were.
+        let last = over.last().map_or(i64::MIN, |start| start.saturating_add(every));
+        self.done = self.done.max(if reached == i64::MAX { last } else { self.start_of(reached) });
+        let (new, late) = self.told.divide(&made);
+        out.batch(Arc::new(new));
+        out.late(Arc::new(late));
+        self.sources.tell(if reached == i64::MAX { reached } else { self.done }, out);
+    }
+
+    fn ask(&mut self, start: i64, samples: &Samples, made: &mut Batch) -> Result<(), &'static str> {
+        let ask = self.ask.clone().ok_or("no SQL in this build")?;
+        let input = self.input(samples)?;
+        let answer = ask.ask(&self.spec.query, input).and_then(|answer| self.said(start, &answer));
+        match answer {
+            Ok(rows) => {
+                for (series, time, value) in rows {
+                    made.push(series, Timestamp::from_nanos(time), value);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.has_failed, true) {
+                    let stage = &*self.sources.name;
+                    tracing::error!(
+                        stage,
+                        error,
+                        "a stage's query fails: what it is asked about is dropped and counted"
+                    );
+                }
+                Err("the query failed")
+            }
+        }
+    }
+
+    /// The table that is asked.
+    fn input(&mut self, samples: &Samples) -> Result<RecordBatch, &'static str> {
+        let mut defs: BTreeMap<SeriesId, (SeriesDef, String)> = BTreeMap::new();
+        for &(series, _, _) in samples {
+            if let std::collections::btree_map::Entry::Vacant(place) = defs.entry(series) {
+                let def = self.names.def(series).ok_or("the store is closed")?;
+                let room = LABELS_MAX.saturating_sub(self.labels.len());
+                let new: Vec<Box<str>> =
+                    def.labels.iter().map(|(name, _)| name.into()).filter(|name| !self.labels.contains(name)).collect();
+                self.labels.extend(new.into_iter().take(room));
+                let text = def.to_string();
+                place.insert((def, text));
+            }
+        }
+        let column = |of: &dyn Fn(&(SeriesDef, String)) -> Option<String>| -> ArrayRef {
+            let texts: BTreeMap<SeriesId, Option<String>> = defs.iter().map(|(id, def)| (*id, of(def))).collect();
+            Arc::new(samples.iter().map(|(series, _, _)| texts[series].as_deref()).collect::<StringArray>())
+        };
+        let times = TimestampNanosecondArray::from_iter_values(samples.iter().map(|sample| sample.1));
+        let mut columns: Vec<(String, ArrayRef)> = vec![
+            (COLUMNS[0].into(), column(&|(def, _)| Some(def.metric.to_string()))),
+            (COLUMNS[1].into(), column(&|(_, text)| Some(text.clone()))),
+            (COLUMNS[2].into(), Arc::new(times.with_timezone("UTC"))),
+            (COLUMNS[3].into(), Arc::new(Float64Array::from_iter_values(samples.iter().map(|sample| sample.2)))),
+        ];
+        for label in &self.labels {
+            let name = if COLUMNS.contains(&&**label) { format!("label_{label}") } else { label.to_string() };
+            if columns.iter().all(|(known, _)| *known != name) {
+                columns.push((name, column(&|(def, _)| def.labels.get(label).map(str::to_owned))));
+            }
+        }
+        let fields: Vec<Field> =
+            columns.iter().map(|(name, column)| Field::new(name, column.data_type().clone(), true)).collect();
+        let columns = columns.into_iter().map(|(_, column)| column).collect();
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(|_| "the query failed")
+    }
+
+    /// The samples that an answer says, by time.
+    fn said(&self, start: i64, answer: &RecordBatch) -> Result<Samples, String> {
+        let to = |name: &str, kind: &DataType| -> Result<Option<ArrayRef>, String> {
+            let Some(column) = answer.column_by_name(name) else { return Ok(None) };
+            cast(column, kind).map(Some).map_err(|error| format!("column `{name}`: {error}"))
+        };
+        let nanos = DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()));
+        let times = to("time", &nanos)?;
+        let metrics = to("metric", &DataType::Utf8)?;
+        let values = to("value", &DataType::Float64)?;
+        let values = values.ok_or("the answer has no column `value`: name one so, as in avg(value) AS value")?;
+        let labels = answer.schema();
+        let labels = labels.fields().iter().map(|field| field.name().as_str());
+        let labels = labels.filter(|name| !["time", "metric", "value"].contains(name));
+        let labels: Vec<(&str, ArrayRef)> = labels
+            .filter_map(|name| to(name, &DataType::Utf8).map(|at| Some((name, at?))).transpose())
+            .collect::<Result<_, _>>()?;
+        let text = |column: &ArrayRef, row: usize| -> Option<Box<str>> {
+            column.is_valid(row).then(|| column.as_string::<i32>().value(row).into())
+        };
+        let mut samples = Samples::new();
+        for row in (0..answer.num_rows()).filter(|&row| values.is_valid(row)) {
+            let time = times.as_ref().filter(|times| times.is_valid(row));
+            let time = time.map_or(start, |times| times.as_primitive::<TimestampNanosecondType>().value(row));
+            let metric = metrics.as_ref().and_then(|column| text(column, row));
+            let metric = metric.unwrap_or_else(|| (*self.sources.name).into());
+            let of_row = labels.iter().filter_map(|(name, column)| Some((*name, text(column, row)?)));
+            let def = SeriesDef { kind: Kind::Gauge, ..SeriesDef::new(metric, Labels::new(of_row)) };
+            let series = self.names.make(&def, None)?;
+            samples.push((series, time, values.as_primitive::<Float64Type>().value(row)));
+        }
+        samples.sort_by_key(|(series, time, _)| (*time, *series));
+        Ok(samples)
+    }
+
+    fn state(&self) -> Vec<u8> {
+        let mut state = Writer::default();
+        self.sources.write(&mut state);
+        state.i64(self.done);
+        state.bytes(&self.told.state());
+        state.u32(self.labels.len() as u32);
+        self.labels.iter().for_each(|label| state.bytes(label.as_bytes()));
+        for &(series, time, value) in self.open.values().flatten() {
+            state.u32(series.0);
+            state.i64(time);
+            state.f64(value);
+        }
+        state.0
+    }
+
+    fn read(&mut self, from: &mut Reader<'_>) -> Option<()> {
+        self.sources.read(from)?;
+        let done = from.i64()?;
+        self.told.restore(from.bytes()?, |_| true)?;
+        for _ in 0..from.u32()? {
+            self.labels.insert(std::str::from_utf8(from.bytes()?).ok()?.into());
+        }
+        while !from.0.is_empty() {
+            self.sample(SeriesId(from.u32()?), from.i64()?, from.f64()?);
+        }
+        self.done = done;
+        Some(())
+    }
+}
+
+/// Of several samples of a series for one time the last that came.
+fn keep_last(samples: &mut Samples) {
+    samples.sort_by_key(|(series, time, _)| (*series, *time));
+    samples.reverse();
+    samples.dedup_by_key(|(series, time, _)| (*series, *time));
+    samples.reverse();
+}
+
+impl Stage for Sql {
+    fn batch(&mut self, batch: &Arc<Batch>, out: &mut Out<'_>) {
+        self.sources.brought(batch, out);
+        for (series, sample) in batch.iter() {
+            self.sample(series, sample.time.nanos(), sample.value);
+        }
+    }
+
+    /// A window that is not over takes what comes late.
+    fn late(&mut self, batch: &Arc<Batch>, out: &mut Out<'_>) {
+        self.sources.brought(batch, out);
+        for (series, sample) in batch.iter() {
+            self.sample(series, sample.time.nanos(), sample.value);
+        }
+    }
+
+    /// A window is not told before it is over.
+    fn ahead(&mut self, _batch: &Arc<Batch>, _out: &mut Out<'_>) {}
+
+    fn watermark(&mut self, watermark: &Watermark, out: &mut Out<'_>) {
+        let reached = self.sources.reached(watermark, out);
+        if reached == i64::MAX || self.start_of(reached) > self.done {
+            self.ask_to(reached, out);
+        }
+    }
+
+    fn checkpoint(&mut self, _cut: Cut, _out: &mut Out<'_>) -> Vec<u8> {
+        self.state()
+    }
+
+    fn restore(&mut self, state: &[u8], _shard: Shard) -> bool {
+        self.read(&mut Reader(state)).is_some()
+    }
+
+    fn dropped(&self) -> Dropped {
+        self.dropped.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::util::pretty::pretty_format_batches;
+
+    use super::*;
+    use crate::stages::Apply;
+    use crate::stages::testing::{Bench, spec};
+
+    /// Answers with the sums by metric; "fail" with an error; "show" with a panic that shows the table.
+    struct Sums;
+
+    impl Ask for Sums {
+        fn ask(&self, sql: &str, input: RecordBatch) -> Result<RecordBatch, String> {
+            if sql == "fail" {
+                return Err("it does not work".into());
+            }
+            if sql == "show" {
+                return Err(pretty_format_batches(&[input]).unwrap().to_string());
+            }
+            let (metrics, values) = (input["metric"].as_string::<i32>(), input["value"].as_primitive::<Float64Type>());
+            let mut sums: BTreeMap<String, f64> = BTreeMap::new();
+            for row in 0..input.num_rows() {
+                *sums.entry(metrics.value(row).to_owned()).or_default() += values.value(row);
+            }
+            let columns: [(&str, ArrayRef); 3] = [
+                ("metric", Arc::new(StringArray::from_iter_values(sums.keys().map(|name| format!("{name}_sum"))))),
+                ("value", Arc::new(Float64Array::from_iter_values(sums.values().copied()))),
+                ("of", Arc::new(StringArray::from(vec![Some("all"); sums.len()]))),
+            ];
+            Ok(RecordBatch::try_from_iter(columns).unwrap())
+        }
+    }
+
+    fn bench() -> Bench {
+        Bench::asking(Some(Arc::new(Sums)))
+    }
+
+    #[test]
+    fn a_window_is_asked_about_when_all_are_past_it() {
+        let bench = bench();
+        let mut run = bench.run(&Apply::Sql(spec("query = 'x'\nevery = '10s'")), None);
+        run.batch(&[("m{a=1}", 1, 1.0), ("m{a=2}", 9, 2.0), ("n{}", 3, 7.0), ("m{a=1}", 11, 4.0)]);
+        run.late(&[("n{}", 2, 1.0), ("n{}", 3, 8.0)]);
+        run.watermark("a", 9);
+        assert_eq!(run.told(), ["mark sql -", "mark sql 0"]);
+        run.resume();
+        run.watermark("a", 15);
+        assert_eq!(run.told(), ["batch m_sum{of=all}@0=3 n_sum{of=all}@0=9", "mark sql 10"]);
+        run.late(&[("n{}", 9, 1.0)]);
+        run.watermark("a", 20);
+        assert_eq!(run.told(), ["batch m_sum{of=all}@10=4", "mark sql 20"]);
+        assert_eq!(run.dropped(), Dropped::from([("late: its window was asked about", 1)]));
+    }
+
+    #[test]
+    fn labels_are_columns_from_when_they_come_first() {
+        let bench = bench();
+        let spec: SqlSpec = spec("query = 'x'\nevery = '10s'");
+        let names = bench.around("sql", None).names;
+        let mut stage = Sql::new(&spec, names, None, "sql".into());
+        stage.input(&vec![(bench.id("m{time=noon,host=x}"), 1, 1.0)]).unwrap();
+        let input = stage.input(&vec![(bench.id("m{zone=y}"), 1, 1.0)]).unwrap();
+        let shown = pretty_format_batches(&[input]).unwrap().to_string();
+        let lines: Vec<String> =
+            shown.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(lines[1], "| metric | series | time | value | host | label_time | zone |");
+        assert_eq!(lines[3], "| m | m{zone=\"y\"} | 1970-01-01T00:00:00.000000001Z | 1.0 | | | y |");
+    }
+
+    #[test]
+    fn what_cannot_be_asked_is_counted() {
+        for (ask, query, reason) in [(true, "fail", "the query failed"), (false, "x", "no SQL in this build")] {
+            let bench = Bench::asking(ask.then(|| Arc::new(Sums) as Arc<dyn Ask>));
+            let apply = Apply::Sql(SqlSpec { query: query.into(), every: Duration::from_secs(1) });
+            let mut run = bench.run(&apply, None);
+            run.batch(&[("m{}", 1, 1.0), ("m{}", 2, 2.0)]);
+            run.watermark("a", 30);
+            assert_eq!(run.told(), ["mark sql -", "mark sql 30"]);
+            assert_eq!(run.dropped(), Dropped::from([(reason, 2)]));
+        }
+    }
+
+    #[test]
+    fn faults_say_what_to_write() {
+        assert!(spec::<SqlSpec>("query = ' '\nevery = '1m'").fault().unwrap().contains("query is empty"));
+        assert!(spec::<SqlSpec>("query = 'x'\nevery = '0s'").fault().unwrap().contains("every = 0ns cannot be"));
+        assert!(toml::from_str::<SqlSpec>("query = 'x'").unwrap_err().to_string().contains("missing field `every`"));
+    }
+}
