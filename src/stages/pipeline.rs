@@ -81,7 +81,7 @@ impl PipelineSpec {
     }
 
     /// Its sources, and the one that need not be written.
-    fn all_sources(&self) -> Vec<SourceSpec> {
+    pub(super) fn all_sources(&self) -> Vec<SourceSpec> {
         if self.sources.is_empty() {
             return vec![SourceSpec {
                 name: LIVE.to_owned(),
