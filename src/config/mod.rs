@@ -7,5 +7,5 @@ mod settings;
 
 pub use faults::{ConfigFault, ConfigFaults};
 pub use memory::MemoryPlan;
-pub use pipelines::{DEFAULT_PIPELINE, read_pipeline, read_pipelines};
+pub use pipelines::{DEFAULT_PIPELINE, PIPELINES, read_pipeline, read_pipelines};
 pub use settings::{CollectSettings, IngestSettings, PipelineSettings, QuerySettings, Settings, StoreSettings};

@@ -13,6 +13,7 @@ mod replay;
 mod source;
 mod spec;
 mod state;
+mod testing;
 mod window;
 
 pub use anomaly::AnomalySpec;
@@ -25,4 +26,5 @@ pub use pipelines::Pipelines;
 pub use replay::{Difference, Differences, ReplayError, ReplaySpec, Replayed, digest, replay};
 pub use source::{LiveSpec, ReadSpec, SourceSpec};
 pub use spec::{Apply, StageSpec};
+pub use testing::{Chances, ExpectSpec, InputSpec, Scratch, TestRun, TestSpec, run_test};
 pub use window::{Length, WindowSpec};

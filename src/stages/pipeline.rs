@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::history::{Stored, Union};
 use super::source::{ReadSpec, SourceSpec};
 use super::spec::{Around, StageSpec};
+use super::testing::TestSpec;
 use crate::flow::{Does, GraphSpec, History, Node, OrderSpec};
 use crate::store::Store;
 
@@ -32,6 +33,9 @@ pub struct PipelineSpec {
     #[serde(default)]
     pub sources: Vec<SourceSpec>,
     pub stages: Vec<StageSpec>,
+    /// What it must find of samples written here.
+    #[serde(default)]
+    pub tests: Vec<TestSpec>,
 }
 
 /// One kind of things that a pipeline file lists.
@@ -39,6 +43,9 @@ pub struct PipelineSpec {
 pub enum List {
     Sources,
     Stages,
+    Tests,
+    /// What all tests expect.
+    Expects,
 }
 
 impl List {
@@ -47,6 +54,8 @@ impl List {
         match self {
             List::Sources => "sources",
             List::Stages => "stages",
+            List::Tests => "tests",
+            List::Expects => "tests.expect",
         }
     }
 }
@@ -115,7 +124,21 @@ impl PipelineSpec {
         }
         (0..self.sources.len()).for_each(|place| self.source_faults(place, &mut faults));
         (0..self.stages.len()).for_each(|place| self.stage_faults(place, &mut faults));
+        self.test_faults(&mut faults);
         faults
+    }
+
+    fn test_faults(&self, faults: &mut Vec<PipelineFault>) {
+        let mut expects = 0;
+        for (place, test) in self.tests.iter().enumerate() {
+            if self.tests[..place].iter().any(|other| other.name == test.name) {
+                let (of, at) = (Some((List::Tests, place)), test.name.clone());
+                let error = format!("two tests are named `{at}`: rename one");
+                faults.push(PipelineFault { of, at, error, of_absence: false });
+            }
+            test.faults(place, expects, faults);
+            expects += test.expect.len();
+        }
     }
 
     fn source_faults(&self, place: usize, faults: &mut Vec<PipelineFault>) {

@@ -15,6 +15,9 @@ use crate::store::{Behind, Store, Tap};
 /// Fullness of a source's queue from which a new batch is refused.
 const FULL: f64 = 1.0;
 
+/// A place that no flush marks.
+const SETTLED: u64 = u64::MAX;
+
 struct StoreSink(Weak<Store>);
 
 impl Sink for StoreSink {
@@ -68,6 +71,13 @@ impl Pipelines {
     /// With the next flush stages do all that they put off: nothing may come for long.
     pub fn end(&self) {
         self.ends.store(true, Ordering::Release);
+    }
+
+    /// Waits until all that came in is worked off, and has what is not finished told as it stands.
+    pub fn settle(&self) {
+        self.end();
+        self.cut(SETTLED);
+        self.state_at(SETTLED);
     }
 
     /// Stops the stages and joins their threads. What they had not told yet is told again from the log and the last
