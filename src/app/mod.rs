@@ -16,6 +16,7 @@ mod pipelines;
 mod print;
 mod remote;
 mod repl;
+mod replay;
 mod report;
 mod serve;
 mod source;

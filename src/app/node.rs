@@ -111,7 +111,11 @@ impl Node {
     pub fn close(mut self) -> anyhow::Result<()> {
         self.keeper = None;
         self.pipelines.end();
-        self.store.flush()?;
+        if !self.store.flush()? {
+            // What the pipelines put off is to be done even where nothing came since the last flush.
+            self.pipelines.settle();
+            self.store.flush()?;
+        }
         self.pipelines.stop();
         Ok(())
     }

@@ -19,6 +19,7 @@ mod tables;
 mod testing;
 
 pub use crate::store::{Backup, StoreStats, TableStats, Verified};
+pub use derived::shown;
 pub use engine::{Answer, Engine, QueryError, parse};
 pub use render::{OutputFormat, RowWriter, render};
 pub use system::{MemoryShare, SystemTable, TellMemory, loss_rows};
