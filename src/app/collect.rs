@@ -45,6 +45,8 @@ pub(super) fn collector_rows(collectors: &[CollectorStats]) -> RecordBatch {
     };
     let enabled: ArrayRef =
         Arc::new(collectors.iter().map(|collector| Some(collector.spec.enabled)).collect::<BooleanArray>());
+    let intervals = collectors.iter().map(|collector| collector.interval_now.map(|interval| interval.as_secs_f64()));
+    let intervals: ArrayRef = Arc::new(intervals.collect::<Float64Array>());
     let errors = collectors.iter().map(|collector| collector.last_error.as_deref());
     let errors: ArrayRef = Arc::new(errors.collect::<StringArray>());
     RecordBatch::try_from_iter_with_nullable([
@@ -54,6 +56,7 @@ pub(super) fn collector_rows(collectors: &[CollectorStats]) -> RecordBatch {
         ("priority", text(|collector| collector.spec.priority.name()), false),
         ("enabled", enabled, false),
         ("interval_seconds", seconds(|collector| collector.spec.interval.as_secs_f64()), false),
+        ("interval_now_seconds", intervals, true),
         ("timeout_seconds", seconds(|collector| collector.spec.timeout.as_secs_f64()), false),
         ("health", text(|collector| collector.health.name()), false),
         ("failures", number(|collector| collector.failures.into()), false),

@@ -8,6 +8,7 @@ mod collect;
 mod demo;
 mod export;
 mod global;
+mod governor;
 mod import;
 mod input;
 mod listen;

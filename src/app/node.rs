@@ -8,10 +8,11 @@ use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
 
 use super::collect::collector_rows;
 use super::global::{Global, WrongUsage};
+use super::governor::governor_rows;
 use super::listen::listener_rows;
 use super::pipelines::{drop_rows, stage_rows};
 use crate::config::{Settings, read_pipelines};
-use crate::flow::{SourceStats, Sources};
+use crate::flow::{Governing, SourceStats, Sources};
 use crate::ingest::{Collectors, Listeners};
 use crate::query::{Engine, MemoryShare, SystemTable};
 use crate::stages::{Doors, PipelineSpec, Pipelines};
@@ -33,6 +34,8 @@ pub(super) struct Node {
     pub collectors: Collectors,
     /// None until somebody starts them.
     pub listeners: Listeners,
+    /// Not looking until somebody starts it.
+    pub governor: Governing,
     keeper: Option<Keeper>,
 }
 
@@ -86,6 +89,7 @@ impl Node {
     fn assemble(dir: &Path, settings: Settings, pipelines: Vec<PipelineSpec>) -> anyhow::Result<Node> {
         let world = World::real();
         let store = Arc::new(Store::open(world.clone(), dir, settings.store_spec())?);
+        let governor = Governing::new(settings.governor.spec());
         let pipelines = Pipelines::attach(&store, pipelines)?;
         let told = pipelines.clone();
         let stages = SystemTable { name: "pipelines", rows: Arc::new(move || stage_rows(&told.stats())) };
@@ -94,21 +98,25 @@ impl Node {
         let doors = Arc::new(Doors::new(store.clone(), settings.budget_spec()));
         let told = doors.clone();
         let sources = SystemTable { name: "sources", rows: Arc::new(move || source_rows(&told.stats())) };
-        let collectors = Collectors::new(settings.memory_plan().known() / SHARE_OF_COLLECTORS);
+        let collectors = Collectors::new(settings.memory_plan().known() / SHARE_OF_COLLECTORS, governor.pressure());
         let told = collectors.teller();
         let asked = SystemTable { name: "collectors", rows: Arc::new(move || collector_rows(&told())) };
+        let (told, of_sources) = (governor.teller(), collectors.teller());
+        let rows = move || governor_rows(told(), &of_sources());
+        let governed = SystemTable { name: "governor", rows: Arc::new(rows) };
         let listeners = Listeners::new();
         let told = listeners.teller();
         let listened = SystemTable { name: "listeners", rows: Arc::new(move || listener_rows(&told())) };
-        let system = vec![stages, drops, sources, asked, listened];
+        let system = vec![stages, drops, sources, asked, listened, governed];
         let engine = Arc::new(Engine::new(store.clone(), system, settings.query_bytes())?);
         let all = settings.memory.as_u64();
         engine.tell_memory_of(Arc::new(move || vec![of_process(all)]));
-        Ok(Node { world, settings, store, pipelines, engine, doors, collectors, listeners, keeper: None })
+        Ok(Node { world, settings, store, pipelines, engine, doors, collectors, listeners, governor, keeper: None })
     }
 
     /// Writes all that is in memory to segments and stops the threads.
     pub fn close(mut self) -> anyhow::Result<()> {
+        self.governor.stop();
         self.keeper = None;
         self.pipelines.end();
         if !self.store.flush()? {
@@ -123,6 +131,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
+        self.governor.stop();
         self.keeper = None;
         self.pipelines.stop();
     }

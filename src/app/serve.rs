@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::collect::{own_source, planned};
 use super::global::Global;
+use super::governor;
 use super::node::{Node, settings};
 use crate::ingest::Taken;
 use crate::serve::{Limits, Server, ServerParts};
@@ -61,7 +62,9 @@ pub(super) fn run(mut node: Node, listen: &str) -> anyhow::Result<()> {
         stages: Arc::new(move || told.stats()),
         collectors: node.collectors.teller(),
         listeners: node.listeners.teller(),
+        governor: node.governor.teller(),
     };
+    governor::start(&mut node).context("cannot start the governor")?;
     runtime.block_on(async {
         let server = Server::bind(listen, parts).await.with_context(|| format!("cannot listen on {listen}"))?;
         let mut sources = planned(&node.settings, &node.world);

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::faults::{ConfigFault, ConfigFaults, line_around, line_of, parse};
 use super::memory::{MemoryPlan, size};
+use crate::flow::GovernorSpec;
 use crate::ingest::{From as Asked, ListenSpec, SystemSpec, WrittenSource};
 use crate::model::{Keep, MetricRule, Pattern, Retention, Table};
 use crate::stages::BudgetSpec;
@@ -30,6 +31,7 @@ pub struct Settings {
     pub sources: Vec<WrittenSource>,
     pub query: QuerySettings,
     pub pipelines: PipelineSettings,
+    pub governor: GovernorSettings,
 }
 
 impl Default for Settings {
@@ -43,6 +45,7 @@ impl Default for Settings {
             sources: Vec::new(),
             query: QuerySettings::default(),
             pipelines: PipelineSettings::default(),
+            governor: GovernorSettings::default(),
         }
     }
 }
@@ -241,6 +244,75 @@ pub struct PipelineSettings {
     pub files: Vec<String>,
 }
 
+/// `[governor]`: how `serve` does less while resources are short. What is in use is the most of CPU, of `memory`, and of
+/// the fullest queue of the pipelines, in percent.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GovernorSettings {
+    /// Whether it runs; without it, it is always green.
+    pub enabled: bool,
+    /// How often it looks.
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+    /// Percent in use from which it is yellow, orange, red and critical.
+    #[serde(deserialize_with = "four")]
+    pub bounds: [f64; 4],
+    /// Points of percent by which it must be under a bound to come down.
+    pub margin: f64,
+    /// How long it must be at or over a bound to go up. Memory at the last bound counts at once.
+    #[serde(with = "humantime_serde")]
+    pub rise: Duration,
+    /// How long it must be under a bound, by the margin, to come down by one zone.
+    #[serde(with = "humantime_serde")]
+    pub fall: Duration,
+    /// Time over which CPU is averaged.
+    #[serde(with = "humantime_serde")]
+    pub smoothing: Duration,
+    /// Times its interval at which a source is asked that is slowed.
+    pub slowdown: f64,
+    /// Whether sources are paused; without it those that would be are slowed.
+    pub pause: bool,
+}
+
+fn four<'de, D: serde::Deserializer<'de>>(from: D) -> Result<[f64; 4], D::Error> {
+    let bounds = Vec::<f64>::deserialize(from)?;
+    let told = || serde::de::Error::custom("bounds: write four, as in bounds = [60, 75, 85, 95]");
+    bounds.try_into().map_err(|_| told())
+}
+
+impl Default for GovernorSettings {
+    fn default() -> Self {
+        let GovernorSpec { interval, bounds, margin, rise, fall, smoothing, slowdown, pause } = GovernorSpec::default();
+        GovernorSettings { enabled: true, interval, bounds, margin, rise, fall, smoothing, slowdown, pause }
+    }
+}
+
+impl GovernorSettings {
+    /// How the governor goes about it.
+    pub fn spec(&self) -> GovernorSpec {
+        let &GovernorSettings { enabled: _, interval, bounds, margin, rise, fall, smoothing, slowdown, pause } = self;
+        GovernorSpec { interval, bounds, margin, rise, fall, smoothing, slowdown, pause }
+    }
+
+    /// All that is wrong with its values: the key, and what to write.
+    fn faults(&self) -> Vec<(&'static str, &'static str)> {
+        let is_percent = self.bounds.iter().all(|bound| (1.0..=100.0).contains(bound));
+        let bounds = is_percent && self.bounds.is_sorted_by(|one, next| one < next);
+        let interval = (Duration::from_millis(100)..=Duration::from_secs(60)).contains(&self.interval);
+        // What it is compared with must be well itself.
+        let margin = !bounds || (0.0..self.bounds[0]).contains(&self.margin);
+        [
+            (interval, "interval", "write 100ms to 1m, as in interval = \"1s\""),
+            (bounds, "bounds", "write four percentages of 1 to 100 that rise, as in bounds = [60, 75, 85, 95]"),
+            (margin, "margin", "write 0 or more, and less than the first bound, as in margin = 5"),
+            ((1.0..=1000.0).contains(&self.slowdown), "slowdown", "write 1 to 1000, as in slowdown = 2"),
+        ]
+        .into_iter()
+        .filter_map(|(is_well, key, remedy)| (!is_well).then_some((key, remedy)))
+        .collect()
+    }
+}
+
 impl Settings {
     /// Reads a settings file's text, then lays the environment over it (`PLIMSOLL__STORE__SYNC=always`).
     ///
@@ -313,9 +385,21 @@ impl Settings {
         let told = "write at least 100ms, as in own_interval = \"15s\"";
         check(self.collect.own_interval >= Duration::from_millis(100), "own_interval", told);
         self.listen.faults().into_iter().for_each(|(key, remedy)| check(false, key, remedy));
+        faults.extend(self.faults_of_governor(file, text));
         faults.extend(self.faults_of_rules(file, text));
         faults.extend(self.faults_of_sources(file, text));
         faults
+    }
+
+    fn faults_of_governor(&self, file: &str, text: &str) -> Vec<ConfigFault> {
+        // Other sections have keys of the same names.
+        let from = text.find("[governor]").unwrap_or_default();
+        let fault = |(key, remedy)| ConfigFault {
+            file: file.to_owned(),
+            line: line_of(text, from, key),
+            error: format!("governor: {key}: {remedy}"),
+        };
+        self.governor.faults().into_iter().map(fault).collect()
     }
 
     fn faults_of_rules(&self, file: &str, text: &str) -> Vec<ConfigFault> {
@@ -630,6 +714,32 @@ mod tests {
         assert!(lines[0].starts_with("p.toml:2: statsd_flush: write at least 100ms"), "{told}");
         assert!(lines[1].starts_with("p.toml:3: statsd_expire: write no less than statsd_flush"), "{told}");
         assert!(lines[2].starts_with("p.toml:4: unknown field `udp`"), "{told}");
+    }
+
+    #[test]
+    fn the_governor_says_all_that_is_wrong_with_its_values() {
+        let text =
+            "[store]\nsync = \"interval\"\n[governor]\ninterval = \"1ms\"\nbounds = [60, 50, 85, 95]\nslowdown = 0.5\n";
+        let told = |text: &str| told(text, &[]).lines().map(str::to_owned).collect::<Vec<_>>();
+        let faults = told(text);
+        assert!(faults[0].starts_with("p.toml:4: governor: interval: write 100ms to 1m"), "{faults:?}");
+        assert!(faults[1].starts_with("p.toml:5: governor: bounds: write four percentages"), "{faults:?}");
+        assert!(faults[2].starts_with("p.toml:6: governor: slowdown: write 1 to 1000"), "{faults:?}");
+        let faults = told("[governor]\nmargin = 60\n");
+        assert!(faults[0].starts_with("p.toml:2: governor: margin: write 0 or more, and less than"), "{faults:?}");
+        for bounds in ["[0, 1, 2, 3]", "[60, 75, 85, 101]", "[60, 60, 85, 95]", "[nan, 75, 85, 95]"] {
+            let faults = told(&format!("[governor]\nbounds = {bounds}\n"));
+            assert!(faults[0].starts_with("p.toml:2: governor: bounds: "), "{bounds}: {faults:?}");
+        }
+        for bounds in ["[60, 75, 85]", "60", "[60, 75, 85, 95, 99]"] {
+            let faults = told(&format!("[governor]\nbounds = {bounds}\n"));
+            assert!(faults.len() == 1 && faults[0].starts_with("p.toml:2: "), "{bounds}: {faults:?}");
+        }
+        let environment = [("PLIMSOLL__GOVERNOR__BOUNDS", "[1, 2, 3, 4]"), ("PLIMSOLL__GOVERNOR__MARGIN", "0.5")];
+        let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let spec = Settings::read("p.toml", "", environment).unwrap().governor.spec();
+        assert_eq!((spec.bounds, spec.margin), ([1.0, 2.0, 3.0, 4.0], 0.5));
+        assert_eq!(Settings::default().governor.spec(), GovernorSpec::default());
     }
 
     #[test]

@@ -64,4 +64,4 @@ pub use source::{
     WrittenSource,
 };
 pub use statsd::{Aggregate, AggregateLimits};
-pub use system::{SystemCollector, SystemSource, SystemSpec};
+pub use system::{Load, LoadMeter, SystemCollector, SystemSource, SystemSpec};

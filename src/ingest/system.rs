@@ -12,6 +12,7 @@ mod fallback;
 mod files;
 mod filesystem;
 mod kernel;
+mod load;
 mod memory;
 mod network;
 mod process;
@@ -31,6 +32,7 @@ use self::cpu::Cpu;
 use self::fallback::Fallback;
 use self::files::Files;
 use self::filesystem::Filesystems;
+pub use self::load::{Load, LoadMeter};
 use self::process::Own;
 pub(super) use self::sockets::udp_drops;
 

@@ -11,8 +11,10 @@ use serde_json::{Value, json};
 use super::influx;
 use super::own::own_metrics;
 use super::state::App;
+use crate::flow::{Effects, GovernorStats, Zone};
 use crate::ingest::{CollectorStats, Health, Priority, own_text};
 
+/// The zone of what is in use, a warning from orange on; where it is critical the whole counts as degraded.
 /// 503 only where the store takes no writes. Sources that fail are named; the whole counts as degraded where one of them
 /// is of priority `critical`. To clients of InfluxDB the store's state in their words.
 pub(super) async fn health(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
@@ -34,6 +36,8 @@ fn told(app: &App, headers: &HeaderMap, to_influx: fn(bool, &str) -> Response) -
     let sources = failing.iter().map(|collector| told_of(collector)).collect();
     let critical = failing.iter().filter(|collector| collector.spec.priority == Priority::Critical);
     reasons.extend(critical.map(|collector| format!("the source `{}` fails", collector.spec.id)));
+    let governor = (app.governor)();
+    reasons.extend(governor.as_ref().and_then(at_the_limit));
     let (status, mut told) = match closed {
         Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, json!({"status": "unhealthy", "store": reason})),
         None if reasons.is_empty() => (StatusCode::OK, json!({"status": "healthy"})),
@@ -42,7 +46,29 @@ fn told(app: &App, headers: &HeaderMap, to_influx: fn(bool, &str) -> Response) -
     if !failing.is_empty() {
         told["sources"] = Value::Array(sources);
     }
+    if let Some(governor) = governor {
+        told["resources"] = of_governor(&governor);
+    }
     (status, Json(told)).into_response()
+}
+
+fn at_the_limit(governor: &GovernorStats) -> Option<String> {
+    let (most, what) = governor.usage.most();
+    (governor.zone == Zone::Critical).then(|| format!("resources are short: {what} at {:.0} %", 100.0 * most))
+}
+
+fn of_governor(governor: &GovernorStats) -> Value {
+    let (most, what) = governor.usage.most();
+    let mut told = json!({
+        "zone": governor.zone.name(),
+        "since": governor.since.to_string(),
+        "utilization_percent": (1000.0 * most).round() / 10.0,
+        "most": what,
+    });
+    if let Some(warning) = Effects::of(governor.zone).warning {
+        told["warning"] = Value::from(warning);
+    }
+    told
 }
 
 fn fails(collector: &CollectorStats) -> bool {

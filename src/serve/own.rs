@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::listeners::of_listeners;
 use super::state::App;
-use crate::flow::{SourceStats, StageStats};
+use crate::flow::{GovernorStats, SourceStats, StageStats};
 use crate::ingest::{CollectorStats, Health, OwnMetric};
 use crate::query::{StoreStats, TableStats};
 
@@ -23,6 +23,7 @@ pub(super) fn own_metrics(app: &App) -> Vec<OwnMetric> {
     all.extend(of_listeners(&(app.listeners)()));
     all.extend(of_collectors(&collectors, app));
     all.extend(app.requests.own_metrics((app.now)()));
+    all.extend((app.governor)().iter().flat_map(of_governor));
     all.extend(on_the_whole(&collectors, app));
     all
 }
@@ -140,6 +141,24 @@ fn of_collectors(collectors: &[CollectorStats], app: &App) -> Vec<OwnMetric> {
     ]
 }
 
+fn of_governor(stats: &GovernorStats) -> Vec<OwnMetric> {
+    let usage = stats.usage;
+    let each = [("cpu", usage.cpu), ("memory", usage.memory), ("queue", usage.queue)];
+    vec![
+        OwnMetric::each("resource_utilization", "Share of it in use, averaged.", each, |(resource, share)| {
+            (vec![("resource", resource.to_owned())], share)
+        }),
+        OwnMetric::one(
+            "resource_zone",
+            "0 where it is green, 1 yellow, 2 orange, 3 red, 4 critical.",
+            stats.zone.level() as f64,
+        ),
+        OwnMetric::one("resource_zone_changes_total", "Changes of the zone.", stats.changes as f64),
+        OwnMetric::one("resource_zone_changes_lost_total", "Those that no row tells of.", stats.lost as f64),
+        OwnMetric::one("coordinator_resource_utilization", "What is in use most, in percent.", 100.0 * usage.most().0),
+    ]
+}
+
 fn on_the_whole(collectors: &[CollectorStats], app: &App) -> Vec<OwnMetric> {
     let asked: Vec<&CollectorStats> = collectors.iter().filter(|collector| collector.spec.enabled).collect();
     let passes: u64 = asked.iter().map(|collector| collector.passes).sum();
@@ -181,7 +200,7 @@ fn on_the_whole(collectors: &[CollectorStats], app: &App) -> Vec<OwnMetric> {
 /// 100 where all are well; one that has failed lately counts half.
 fn sources_score(asked: &[&CollectorStats]) -> f64 {
     let of = |collector: &&CollectorStats| match collector.health {
-        Health::Starting | Health::Healthy | Health::Disabled => 1.0,
+        Health::Starting | Health::Healthy | Health::Paused | Health::Disabled => 1.0,
         Health::Degraded => 0.5,
         Health::Failing => 0.0,
     };

@@ -18,7 +18,7 @@ use super::own::own_metrics;
 use super::requests::Requests;
 use super::state::{App, Limits, LineCaches, Meters, delta_room, mib, turns};
 use super::{about, count, influx, ops, otlp, push, remote_write, sql, write};
-use crate::flow::{Sources, StageStats};
+use crate::flow::{GovernorStats, Sources, StageStats};
 use crate::ingest::otlp::Otlp;
 use crate::ingest::{CollectorStats, Known, KnownRoom, ListenerStats, TellOwn};
 use crate::model::Timestamp;
@@ -39,6 +39,8 @@ pub struct ServerParts {
     pub collectors: Arc<dyn Fn() -> Vec<CollectorStats> + Send + Sync>,
     /// What the listeners did so far.
     pub listeners: Arc<dyn Fn() -> Vec<ListenerStats> + Send + Sync>,
+    /// How much is in use, where somebody looks.
+    pub governor: Arc<dyn Fn() -> Option<GovernorStats> + Send + Sync>,
 }
 
 /// Listens from [`Server::bind`] on.
@@ -63,6 +65,7 @@ impl Server {
             stages: parts.stages,
             collectors: parts.collectors,
             listeners: parts.listeners,
+            governor: parts.governor,
             meters: Meters::default(),
             requests: Requests::default(),
             lines: LineCaches::sharing(known.clone()),

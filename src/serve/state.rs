@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::ApiError;
 use super::requests::Requests;
-use crate::flow::{Sources, StageStats};
+use crate::flow::{GovernorStats, Sources, StageStats};
 use crate::ingest::line_protocol::LineCache;
 use crate::ingest::otlp::Otlp;
 use crate::ingest::{CollectorStats, Known, KnownRoom, ListenerStats};
@@ -64,6 +64,7 @@ pub(super) struct App {
     pub stages: Arc<dyn Fn() -> Vec<StageStats> + Send + Sync>,
     pub collectors: Arc<dyn Fn() -> Vec<CollectorStats> + Send + Sync>,
     pub listeners: Arc<dyn Fn() -> Vec<ListenerStats> + Send + Sync>,
+    pub governor: Arc<dyn Fn() -> Option<GovernorStats> + Send + Sync>,
     pub meters: Meters,
     pub requests: Requests,
     pub lines: LineCaches,

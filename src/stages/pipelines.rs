@@ -86,6 +86,11 @@ impl Pipelines {
         *self.graphs.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(Vec::new());
     }
 
+    /// How full the fullest queue before a pipeline is, 0 to 1.
+    pub fn fullness(&self) -> f64 {
+        self.graphs().iter().map(Graph::fullness).fold(0.0, f64::max)
+    }
+
     /// What each stage did so far.
     pub fn stats(&self) -> Vec<StageStats> {
         self.graphs().iter().flat_map(Graph::stats).collect()

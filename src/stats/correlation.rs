@@ -1,32 +1,11 @@
-//! How alike series move: Pearson, Spearman, lagged, and all pairs of many series at once.
+//! How alike two series move: Pearson, Spearman, lagged.
 
 use std::cmp::Ordering;
 
-use rayon::prelude::*;
 use statrs::function::beta::checked_beta_reg;
 
-/// Rows a block of [`pairs_above`] holds: two blocks of 60 points fit the first cache.
-const BLOCK: usize = 32;
-/// Sums kept side by side in [`dot`], so that it becomes vector instructions.
-const LANES: usize = 8;
 /// Fewest points that two lagged series must overlap by.
 const OVERLAP_MIN: usize = 3;
-
-/// Two rows and how they correlate; `a < b`.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Pair {
-    pub a: usize,
-    pub b: usize,
-    pub r: f32,
-}
-
-impl Pair {
-    /// Strongest first, whatever its sign; equal ones by row.
-    fn order(&self, other: &Pair) -> Ordering {
-        let strength = other.r.abs().total_cmp(&self.r.abs());
-        strength.then(self.a.cmp(&other.a)).then(self.b.cmp(&other.b))
-    }
-}
 
 /// Pearson's correlation, -1 to 1, over the points where both are finite. `None` below two such points or where one
 /// side is constant.
@@ -112,59 +91,6 @@ pub fn normalize(row: &mut [f32]) -> bool {
     varies
 }
 
-/// Of all pairs of rows the `keep` strongest with |r| of at least `threshold`, strongest first, then by `a` and `b`:
-/// the same list on any number of threads. `rows` are of one length and [`normalize`]d.
-pub fn pairs_above(rows: &[Vec<f32>], threshold: f32, keep: usize) -> Vec<Pair> {
-    let blocks = rows.len().div_ceil(BLOCK);
-    let found: Vec<Vec<Pair>> =
-        (0..blocks).into_par_iter().map(|block| pairs_of_block(rows, block * BLOCK, threshold, keep)).collect();
-    let mut all = found.concat();
-    strongest(&mut all, keep);
-    all.sort_unstable_by(Pair::order);
-    all
-}
-
-/// Pairs of the rows from `start` on, a block of them, with every later row.
-fn pairs_of_block(rows: &[Vec<f32>], start: usize, threshold: f32, keep: usize) -> Vec<Pair> {
-    let end = (start + BLOCK).min(rows.len());
-    let mut pairs = Vec::new();
-    for other in (start..rows.len()).step_by(BLOCK) {
-        let other_end = (other + BLOCK).min(rows.len());
-        for a in start..end {
-            for b in other.max(a + 1)..other_end {
-                let r = dot(&rows[a], &rows[b]);
-                if r.abs() >= threshold {
-                    pairs.push(Pair { a, b, r: r.clamp(-1.0, 1.0) });
-                }
-            }
-        }
-        if pairs.len() > keep.saturating_mul(2) {
-            strongest(&mut pairs, keep);
-        }
-    }
-    pairs
-}
-
-fn strongest(pairs: &mut Vec<Pair>, keep: usize) {
-    if pairs.len() > keep {
-        pairs.select_nth_unstable_by(keep, Pair::order);
-        pairs.truncate(keep);
-    }
-}
-
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let (a_chunks, a_rest) = a.as_chunks::<LANES>();
-    let (b_chunks, b_rest) = b.as_chunks::<LANES>();
-    let mut sums = [0.0; LANES];
-    for (x, y) in a_chunks.iter().zip(b_chunks) {
-        for lane in 0..LANES {
-            sums[lane] += x[lane] * y[lane];
-        }
-    }
-    let rest: f32 = a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum();
-    sums.iter().sum::<f32>() + rest
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -239,28 +165,6 @@ mod tests {
         assert!(!normalize(&mut []));
         let mut row = [1.0, 2.0, 3.0];
         assert!(normalize(&mut row));
-        assert!((dot(&row, &row) - 1.0).abs() < 1e-6);
-    }
-
-    #[test]
-    fn all_pairs_agree_with_pearson_one_by_one() {
-        let raw: Vec<Vec<f64>> = (0..70).map(|row| noise(row, 29)).collect();
-        let rows: Vec<Vec<f32>> = raw.iter().map(|row| unit(row)).collect();
-        let found = pairs_above(&rows, 0.0, usize::MAX);
-        assert_eq!(found.len(), 70 * 69 / 2);
-        for pair in &found {
-            let expected = pearson(&raw[pair.a], &raw[pair.b]).unwrap();
-            assert!((f64::from(pair.r) - expected).abs() < 1e-5, "{pair:?}, not {expected}");
-        }
-        assert!(found.is_sorted_by(|x, y| x.order(y) == Ordering::Less));
-        assert_eq!(pairs_above(&rows, 0.0, 10), found[..10]);
-        let strong = found.iter().filter(|pair| pair.r.abs() >= 0.4).count();
-        assert_eq!(pairs_above(&rows, 0.4, usize::MAX).len(), strong);
-    }
-
-    fn unit(row: &[f64]) -> Vec<f32> {
-        let mut row: Vec<f32> = row.iter().map(|&x| x as f32).collect();
-        assert!(normalize(&mut row));
-        row
+        assert!((row.iter().map(|x| x * x).sum::<f32>() - 1.0).abs() < 1e-6);
     }
 }

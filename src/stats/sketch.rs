@@ -131,24 +131,47 @@ impl Sketch {
         }
     }
 
-    /// Counts everything the other sketch counted.
+    /// Counts everything the other sketch counted. In time that grows as the bins of both, and in place where there is room.
     pub fn merge(&mut self, other: &Sketch) {
-        let mut merged = Vec::with_capacity(self.bins.len().max(other.bins.len()));
-        let (mut mine, mut theirs) = (self.bins.iter().copied().peekable(), other.bins.iter().copied().peekable());
-        loop {
-            let next = match (mine.peek().map(|bin| bin.key()), theirs.peek().map(|bin| bin.key())) {
-                (Some(a), Some(b)) if a == b => mine.next().zip(theirs.next()).map(|(a, b)| a.plus(b.count())),
-                (Some(a), Some(b)) if a > b => theirs.next(),
-                (None, Some(_)) => theirs.next(),
-                _ => mine.next(),
-            };
-            match next {
-                Some(bin) => merged.push(bin),
-                None => break,
+        let new = self.add_to_known(other);
+        if new > 0 {
+            self.insert_unknown(other, new);
+            self.collapse();
+        }
+    }
+
+    /// Adds the counts of the bins that both have; how many bins only the other has.
+    fn add_to_known(&mut self, other: &Sketch) -> usize {
+        let first = other.bins.first().map_or(0, |first| self.bins.partition_point(|bin| bin.key() < first.key()));
+        let mut mine = self.bins[first..].iter_mut().peekable();
+        let mut unknown = 0;
+        for bin in &other.bins {
+            while mine.next_if(|mine| mine.key() < bin.key()).is_some() {}
+            match mine.next_if(|mine| mine.key() == bin.key()) {
+                Some(mine) => *mine = mine.plus(bin.count()),
+                None => unknown += 1,
             }
         }
-        self.bins = merged;
-        self.collapse();
+        unknown
+    }
+
+    /// Makes room for so many bins that only the other has, and from the last on moves each bin to its place.
+    fn insert_unknown(&mut self, other: &Sketch, unknown: usize) {
+        let (mut from, mut to) = (self.bins.len(), self.bins.len() + unknown);
+        self.bins.resize(to, Bin(0));
+        for bin in other.bins.iter().rev() {
+            while from > 0 && self.bins[from - 1].key() > bin.key() {
+                (from, to) = (from - 1, to - 1);
+                self.bins[to] = self.bins[from];
+            }
+            if from == 0 || self.bins[from - 1].key() < bin.key() {
+                to -= 1;
+                self.bins[to] = *bin;
+            }
+            if from == to {
+                break;
+            }
+        }
     }
 
     /// What it counted more than `earlier`, bin by bin: both must have counted the same from the start on. A bin that holds
@@ -252,8 +275,15 @@ fn key_of(value: f64) -> i32 {
     }
     let part = f64::from_bits(bits & MANTISSA_MASK | ONE_BITS) - 1.0;
     let height = f64::from(octave) + curve(part);
-    let key = OFFSET + (height * BINS_PER_OCTAVE).floor() as i32;
+    let key = OFFSET + floor(height * BINS_PER_OCTAVE);
     if value < 0.0 { -key } else { key }
+}
+
+/// The whole number at or below. `f64::floor` is a call where the processor need not have an instruction for it.
+#[inline]
+fn floor(number: f64) -> i32 {
+    let cut = number as i32;
+    cut - i32::from(f64::from(cut) > number)
 }
 
 /// Middle of a bin, in the sense that its bounds are equally far off relative to themselves: their harmonic mean.
@@ -372,6 +402,44 @@ mod tests {
         assert_eq!(merged.count(), 300);
         merged.merge(&Sketch::new());
         assert_eq!(merged, whole);
+    }
+
+    #[test]
+    fn the_order_and_grouping_of_merges_does_not_matter() {
+        let part = |seed: i32, count: i32| -> Sketch {
+            let value = |i: i32| f64::from((i * 7919 + seed * 131) % 997 - 400).powi(3) / f64::from(seed);
+            sketch_of(&(0..count).map(value).collect::<Vec<f64>>())
+        };
+        let merged = |parts: &[&Sketch]| {
+            let mut whole = Sketch::new();
+            parts.iter().for_each(|part| whole.merge(part));
+            whole
+        };
+        for counts in [[0, 1, 2], [1, 1, 1], [6, 60, 6], [300, 2, 700], [900, 900, 0]] {
+            let [a, b, c] = [1, 2, 3].map(|seed| part(seed, counts[seed as usize - 1]));
+            let all = merged(&[&a, &b, &c]);
+            assert!(all.bins.len() < BINS_MAX && all.bins.is_sorted_by_key(|bin| bin.key()));
+            assert_eq!(all.count(), a.count() + b.count() + c.count());
+            for order in [[&a, &c, &b], [&b, &a, &c], [&b, &c, &a], [&c, &a, &b], [&c, &b, &a]] {
+                assert_eq!(merged(&order), all, "{counts:?}");
+            }
+            let (mut left, mut right) = (a.clone(), b.clone());
+            left.merge(&b);
+            left.merge(&c);
+            right.merge(&c);
+            let mut grouped = a.clone();
+            grouped.merge(&right);
+            assert_eq!(left, grouped, "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn merging_counts_no_bin_beyond_what_it_holds() {
+        let (mut full, mut more) = (Sketch::new(), Sketch::new());
+        full.add_many(1.0, COUNT_MAX);
+        more.add_many(1.0, 5);
+        more.merge(&full);
+        assert_eq!(more, full);
     }
 
     #[test]

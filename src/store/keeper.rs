@@ -1,31 +1,18 @@
 //! The keeper: the thread that syncs the log, flushes, merges and drops what is expired.
 
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::core::unpoisoned;
 use super::error::told_with_causes;
 use super::{Store, StoreError, Sync};
+use crate::world::Bell;
 
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 const BEAT: Duration = Duration::from_millis(250);
 /// Beats between looks for segments to merge, and for expired ones.
 const MERGE_BEATS: u64 = 8;
 const EXPIRY_BEATS: u64 = 4 * 60;
-
-struct Bell {
-    stopped: Mutex<bool>,
-    rung: Condvar,
-}
-
-impl Bell {
-    /// Waits; `true` when it is time to stop.
-    fn wait(&self, time: Duration) -> bool {
-        let stopped = unpoisoned(self.stopped.lock());
-        *unpoisoned(self.rung.wait_timeout_while(stopped, time, |stopped| !*stopped)).0
-    }
-}
 
 /// Owns the upkeep threads; stops and joins them when dropped. The log is synced on a thread of its own, so that no
 /// flush or merge holds it up.
@@ -36,8 +23,7 @@ pub struct Keeper {
 
 impl Keeper {
     pub fn start(store: &Arc<Store>) -> std::io::Result<Keeper> {
-        let bell = Arc::new(Bell { stopped: Mutex::new(false), rung: Condvar::new() });
-        let mut keeper = Keeper { bell, threads: Vec::new() };
+        let mut keeper = Keeper { bell: Arc::default(), threads: Vec::new() };
         keeper.spawn("store-keeper", store, keep)?;
         if store.spec().sync == Sync::Interval {
             keeper.spawn("store-sync", store, keep_synced)?;
@@ -55,8 +41,7 @@ impl Keeper {
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        *unpoisoned(self.bell.stopped.lock()) = true;
-        self.bell.rung.notify_all();
+        self.bell.ring();
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }

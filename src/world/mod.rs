@@ -3,6 +3,7 @@
 //! Whatever lies below the edges takes a [`World`] as an argument, so that a test can stop the clock, fill the disk or
 //! cut the power, and replay it all from a seed. sled's own directory is the one exception: sled opens it by itself.
 
+mod bell;
 mod chance;
 mod clock;
 mod disk;
@@ -12,6 +13,7 @@ mod sim_disk;
 
 use std::sync::Arc;
 
+pub use bell::Bell;
 pub use chance::Chance;
 pub use clock::{Clock, SimClock, SystemClock};
 pub use disk::{Disk, DiskLock, FileAppend, FileRead};

@@ -12,6 +12,7 @@ mod cli;
 mod clients;
 mod crash;
 mod format;
+mod governor;
 mod http;
 mod import;
 mod memory;

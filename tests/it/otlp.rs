@@ -450,6 +450,7 @@ fn answers_of(refusal: Refusal) -> [(u16, Option<String>, String); 3] {
         stages: Arc::new(Vec::new),
         collectors: Arc::new(Vec::new),
         listeners: Arc::new(Vec::new),
+        governor: Arc::new(|| None),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let server = runtime.block_on(Serving::bind("127.0.0.1:0", parts)).unwrap();

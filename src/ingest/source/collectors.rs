@@ -3,6 +3,9 @@
 //! A source that fails is asked less often, unless it keeps its pace: each failure in a row after the second doubles the
 //! wait, up to [`BACK_OFF_MAX`]. The first pass of each comes at a place of its own within the interval, so that many sources of one
 //! interval do not all come at once.
+//!
+//! Before each pass a source looks at the governor's [`Pressure`]: while resources are short it waits longer, or its pass
+//! is left out.
 
 use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +15,7 @@ use foldhash::quality::FixedState;
 use tokio::task::JoinSet;
 
 use super::{Readings, Source, SourceError, SourceSpec};
-use crate::flow::{Intake, Sources};
+use crate::flow::{Intake, Pressure, Sources};
 use crate::ingest::{Gather, Known, TimeBounds};
 use crate::model::{Kind, Timestamp};
 use crate::world::{Clock, World};
@@ -42,6 +45,8 @@ pub enum Health {
     Degraded,
     /// [`FAILING`] passes in a row failed: it is asked less often.
     Failing,
+    /// It is not asked while resources are short. How it was doing before shows again afterwards.
+    Paused,
     /// It is not asked.
     Disabled,
 }
@@ -53,6 +58,7 @@ impl Health {
             Health::Healthy => "healthy",
             Health::Degraded => "degraded",
             Health::Failing => "failing",
+            Health::Paused => "paused",
             Health::Disabled => "disabled",
         }
     }
@@ -78,6 +84,8 @@ pub struct CollectorStats {
     pub took: Duration,
     pub last_error: Option<String>,
     pub next_pass: Option<Timestamp>,
+    /// Its interval as the governor has it now; `None` where it is not asked.
+    pub interval_now: Option<Duration>,
 }
 
 impl CollectorStats {
@@ -96,6 +104,7 @@ impl CollectorStats {
             took: Duration::ZERO,
             last_error: None,
             next_pass: None,
+            interval_now: None,
         }
     }
 
@@ -123,6 +132,18 @@ impl CollectorStats {
         self.last_error = Some(lack);
     }
 
+    /// The same under this pressure.
+    fn under(mut self, pressure: &Pressure) -> Self {
+        if self.health == Health::Disabled {
+            return self;
+        }
+        self.interval_now = pressure.pace(self.spec.priority).map(|pace| self.spec.interval.mul_f64(pace));
+        if self.interval_now.is_none() {
+            (self.health, self.next_pass) = (Health::Paused, None);
+        }
+        self
+    }
+
     /// From the start of one pass to that of the next.
     fn wait(&self) -> Duration {
         let interval = self.spec.interval;
@@ -143,13 +164,16 @@ pub struct Collectors {
     told: Told,
     /// Series that sources named before, of all of them.
     known: Arc<Known>,
+    pressure: Arc<Pressure>,
     tasks: JoinSet<()>,
 }
 
 impl Collectors {
-    /// Not asking anybody yet. Names that sources wrote take up to `known_bytes` of memory.
-    pub fn new(known_bytes: usize) -> Self {
-        Collectors { told: Told::default(), known: Arc::new(Known::within(known_bytes)), tasks: JoinSet::new() }
+    /// Not asking anybody yet. Names that sources wrote take up to `known_bytes` of memory; under `pressure` sources are
+    /// asked less often, or not at all.
+    pub fn new(known_bytes: usize, pressure: Arc<Pressure>) -> Self {
+        let known = Arc::new(Known::within(known_bytes));
+        Collectors { told: Told::default(), known, pressure, tasks: JoinSet::new() }
     }
 
     /// Asks `all` from now on, on the runtime that this is called in. Samples later than `future` ahead of the clock are
@@ -170,15 +194,19 @@ impl Collectors {
             let known = self.known.clone();
             let first = spread(&spec).mul_f64(crowd);
             let (told, world, keeps_pace) = (self.told.clone(), world.clone(), source.keeps_pace());
-            let asking = Asking { told, place, world, intake, known, future, spec, keeps_pace };
+            let pressure = self.pressure.clone();
+            let asking = Asking { told, place, world, intake, known, pressure, future, spec, keeps_pace };
             self.tasks.spawn(asking.run(source, first));
         }
     }
 
     /// Tells how every source is doing, whenever it is called.
     pub fn teller(&self) -> Arc<dyn Fn() -> Vec<CollectorStats> + Send + Sync> {
-        let told = self.told.clone();
-        Arc::new(move || locked(&told).clone())
+        let (told, pressure) = (self.told.clone(), self.pressure.clone());
+        Arc::new(move || {
+            let told = locked(&told).clone();
+            told.into_iter().map(|source| source.under(&pressure)).collect()
+        })
     }
 
     /// Ends all passes under way.
@@ -193,6 +221,7 @@ struct Asking {
     world: World,
     intake: Arc<dyn Intake>,
     known: Arc<Known>,
+    pressure: Arc<Pressure>,
     future: Duration,
     spec: SourceSpec,
     keeps_pace: bool,
@@ -201,9 +230,11 @@ struct Asking {
 impl Asking {
     async fn run(self, mut source: Box<dyn Source>, first: Duration) {
         let clock = self.world.clock.clone();
-        let mut due = clock.elapsed() + first;
+        let mut schedule = Schedule::new(clock.elapsed() + first, self.spec.interval);
         loop {
-            self.sleep_until(&*clock, due).await;
+            while let Some(until) = schedule.look(clock.elapsed(), self.pressure.pace(self.spec.priority)) {
+                self.sleep_until(&*clock, until).await;
+            }
             let started = clock.elapsed();
             // Whole milliseconds: finer times say nothing and take room.
             let now = clock.now().floor(1_000_000);
@@ -214,8 +245,7 @@ impl Asking {
             });
             let took = clock.elapsed().saturating_sub(started);
             let wait = self.settle(read, now, took).await;
-            // A pass that took too long is left out, not made up for.
-            due = (due + wait).max(clock.elapsed());
+            schedule.passed(clock.elapsed(), wait);
         }
     }
 
@@ -303,6 +333,48 @@ impl Asking {
     }
 }
 
+/// When a source's next pass is due.
+#[derive(Debug)]
+struct Schedule {
+    /// As long as nothing is short.
+    due: Duration,
+    /// From the pass before to that.
+    wait: Duration,
+    /// Until when it was told to wait last.
+    until: Duration,
+}
+
+impl Schedule {
+    fn new(due: Duration, wait: Duration) -> Self {
+        Schedule { due, wait, until: due }
+    }
+
+    /// Looks before a pass: `Some` until when to wait and look again, `None` where it is due. A wait never lasts longer
+    /// than a usual one, so what the governor changes counts from then on at the latest.
+    fn look(&mut self, now: Duration, pace: Option<f64>) -> Option<Duration> {
+        let slowed = self.due + self.wait.mul_f64(pace.map_or(0.0, |pace| (pace - 1.0).max(0.0)));
+        if now < self.due {
+            self.until = self.due;
+        } else if pace.is_none() {
+            // Left out, not made up for.
+            self.due = (self.due + self.wait).max(now);
+            self.until = self.due;
+        } else if now < slowed {
+            self.until = slowed.min(now + self.wait);
+        } else {
+            self.due = slowed.max(self.until);
+            return None;
+        }
+        Some(self.until)
+    }
+
+    /// A pass ended at `now`; the next one is due `wait` after it began.
+    fn passed(&mut self, now: Duration, wait: Duration) {
+        // A pass that took too long is left out, not made up for.
+        (self.due, self.wait) = ((self.due + wait).max(now), wait);
+    }
+}
+
 /// Where in its interval a source's first pass comes among very many, the same each time.
 fn spread(spec: &SourceSpec) -> Duration {
     let room = spec.interval.min(SPREAD_MAX);
@@ -313,7 +385,9 @@ fn spread(spec: &SourceSpec) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::Zone;
     use crate::ingest::Priority;
+    use crate::world::SimClock;
 
     fn stats(interval: u64) -> CollectorStats {
         CollectorStats::new(SourceSpec {
@@ -357,5 +431,58 @@ mod tests {
         let mut told = stats(3600);
         (0..20).for_each(|_| told.note(Some("no".into())));
         assert_eq!(told.wait(), Duration::from_secs(3600));
+    }
+
+    /// Seconds at which a source of a 10 s interval is asked until `end`, each pass taking `took`, at the paces that
+    /// `pace` tells for the second.
+    fn passes(end: u64, took: u64, pace: impl Fn(u64) -> Option<f64>) -> Vec<u64> {
+        let clock = SimClock::at(Timestamp::parse("2026-03-01").unwrap());
+        let wait = Duration::from_secs(10);
+        let mut schedule = Schedule::new(Duration::from_secs(3), wait);
+        let mut passes = Vec::new();
+        loop {
+            while let Some(until) = schedule.look(clock.elapsed(), pace(clock.elapsed().as_secs())) {
+                clock.advance(until - clock.elapsed());
+            }
+            passes.push(clock.elapsed().as_secs());
+            clock.advance(Duration::from_secs(took));
+            schedule.passed(clock.elapsed(), wait);
+            if clock.elapsed().as_secs() >= end {
+                return passes;
+            }
+        }
+    }
+
+    #[test]
+    fn who_is_slowed_waits_longer_and_who_is_paused_is_left_out() {
+        assert_eq!(passes(40, 1, |_| Some(1.0)), [3, 13, 23, 33, 43]);
+        assert_eq!(passes(40, 12, |_| Some(1.0)), [3, 15, 27, 39], "passes that take too long");
+        let slow_from = |from, to| move |second| if (from..to).contains(&second) { Some(2.0) } else { Some(1.0) };
+        assert_eq!(passes(80, 1, slow_from(20, 60)), [3, 13, 33, 53, 63, 73, 83]);
+        assert_eq!(passes(60, 1, slow_from(20, 24)), [3, 13, 33, 43, 53, 63], "looked at at 23 and not before 33");
+        let paused = |second| if (20..50).contains(&second) { None } else { Some(1.0) };
+        assert_eq!(passes(70, 1, paused), [3, 13, 53, 63, 73], "no pass is made up for");
+        let fast = |_| Some(0.1);
+        assert_eq!(passes(20, 1, fast), [3, 13, 23], "nobody is asked more often than it wants");
+    }
+
+    #[test]
+    fn who_is_paused_is_told_as_such_and_nothing_of_it_is_forgotten() {
+        let pressure = Pressure::default();
+        let mut told = stats(10);
+        (0..3).for_each(|_| told.note(Some("no".into())));
+        told.next_pass = Some(Timestamp::from_nanos(1));
+        let seen = told.clone().under(&pressure);
+        assert_eq!((seen.health, seen.interval_now), (Health::Failing, Some(Duration::from_secs(10))));
+        pressure.set(Zone::Orange);
+        let seen = told.clone().under(&pressure);
+        assert_eq!((seen.health, seen.interval_now, seen.next_pass), (Health::Paused, None, None));
+        assert_eq!((seen.failures, seen.last_error.as_deref()), (3, Some("no")));
+        told.spec.priority = Priority::High;
+        let seen = told.clone().under(&pressure);
+        assert_eq!((seen.health, seen.interval_now), (Health::Failing, Some(Duration::from_secs(20))));
+        told.spec.enabled = false;
+        let seen = CollectorStats::new(told.spec).under(&pressure);
+        assert_eq!((seen.health, seen.interval_now), (Health::Disabled, None));
     }
 }

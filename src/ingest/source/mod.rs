@@ -9,6 +9,7 @@ mod written;
 
 use async_trait::async_trait;
 
+pub use crate::model::Priority;
 use crate::model::Timestamp;
 
 pub(super) use caught::readings_of;
@@ -16,7 +17,7 @@ pub use collectors::{CollectorStats, Collectors, Health, Planned};
 pub use living::Living;
 pub use readings::Readings;
 pub(super) use readings::TEXTS_MAX;
-pub use spec::{Priority, SourceSpec};
+pub use spec::SourceSpec;
 pub use written::{From, WrittenSource};
 
 /// Something that can be asked for numbers. Anybody may write one; [`Collectors`] asks it.

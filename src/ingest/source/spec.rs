@@ -2,30 +2,7 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
-
-/// How much depends on a source: a critical one that fails degrades the health of the whole. It is told in tables and
-/// metrics; sources are asked and stored alike.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Priority {
-    Critical,
-    High,
-    #[default]
-    Medium,
-    Low,
-}
-
-impl Priority {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Priority::Critical => "critical",
-            Priority::High => "high",
-            Priority::Medium => "medium",
-            Priority::Low => "low",
-        }
-    }
-}
+use crate::model::Priority;
 
 /// How and when a source is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]

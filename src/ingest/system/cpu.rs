@@ -88,6 +88,29 @@ fn parse_stat(text: &str) -> Option<Stat> {
     Some(Stat { host: host?, cpus, kernel: keyed(text, &KERNEL)? })
 }
 
+/// What all CPUs together spent since boot.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Spent {
+    host: Ticks,
+    cores: usize,
+}
+
+/// The same file for who needs no more.
+pub(super) fn parse_spent(text: &str) -> Option<Spent> {
+    let stat = parse_stat(text)?;
+    Some(Spent { host: stat.host, cores: stat.cpus.len() })
+}
+
+impl Spent {
+    /// Share of all CPUs' time with work to do, or of that of `usable` ones the `own` ticks, whichever is more.
+    pub fn share_since(&self, before: &Spent, own: u64, usable: f64) -> f64 {
+        let since = self.host.since(&before.host);
+        let busy = since.busy_percent().unwrap_or_default();
+        let time = since.total() as f64 * usable / self.cores.max(1) as f64;
+        busy.max(percent(own as f64, time)) / 100.0
+    }
+}
+
 /// CPU time at the pass before.
 #[derive(Default)]
 pub(super) struct Cpu {
@@ -176,6 +199,23 @@ mod tests {
         ] {
             assert_eq!(Ticks(ticks).busy_percent(), busy, "{ticks:?}");
         }
+    }
+
+    #[test]
+    fn the_share_is_that_of_the_machine_or_of_what_the_process_may_use() {
+        let spent = |busy, idle| Spent { host: Ticks([busy, 0, 0, idle, 0, 0, 0, 0]), cores: 4 };
+        for (busy, idle, own, usable, share) in [
+            (80, 320, 0, 4.0, 0.2),
+            (80, 320, 80, 4.0, 0.2),
+            (80, 320, 80, 1.0, 0.8),
+            (380, 20, 80, 4.0, 0.95),
+            (400, 0, 400, 1.0, 1.0),
+            (0, 0, 5, 4.0, 0.0),
+        ] {
+            let now = spent(1000 + busy, 5000 + idle);
+            assert_eq!(now.share_since(&spent(1000, 5000), own, usable), share, "{busy} {idle} {own} {usable}");
+        }
+        assert_eq!(parse_spent(STAT).map(|spent| spent.cores), Some(2));
     }
 
     #[test]

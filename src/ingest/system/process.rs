@@ -90,6 +90,11 @@ fn parse_own_stat(text: &str) -> Option<OwnStat> {
     })
 }
 
+/// CPU time of this process since it started.
+pub(super) fn parse_own_ticks(text: &str) -> Option<u64> {
+    parse_own_stat(text).map(|stat| stat.user + stat.system)
+}
+
 /// The soft limit; infinite where there is none.
 fn parse_open_files_limit(text: &str) -> Option<f64> {
     let soft = text.lines().find_map(|line| line.strip_prefix("Max open files"))?.split_ascii_whitespace().next()?;
@@ -104,7 +109,7 @@ mod tests {
     fn own_stat_survives_brackets_in_the_name() {
         let text = "138 (a) b (c)) R 1 2 3 0 -1 4194304 102 11 5 12 70 8 13 14 20 0 9 0 141870 31\n";
         let stat = OwnStat { minor_faults: 102, major_faults: 5, user: 70, system: 8, threads: 9, started: 141_870 };
-        assert_eq!(parse_own_stat(text), Some(stat));
+        assert_eq!((parse_own_stat(text), parse_own_ticks(text)), (Some(stat), Some(78)));
         for text in ["", "138 (cat) R 1 2 3", "138 (cat) R 1 2 3 0 -1 4 x 11 5 12 70 8 13 14 20 0 9 0 141870"] {
             assert_eq!(parse_own_stat(text), None, "{text:?}");
         }

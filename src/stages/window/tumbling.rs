@@ -58,8 +58,11 @@ impl Place {
                 if before.is_some_and(|before| before >= start) {
                     // Its window was closed when the series stood still.
                     found.dirty(series, time, lengths);
-                } else if let Some(closed) = open.replace(Aggregate::new(start, sample)) {
-                    self.close(series, closed, lengths, found);
+                } else {
+                    if let Some(closed) = open.replace(Aggregate::new(start, sample)) {
+                        self.close(series, closed, lengths, found);
+                    }
+                    self.close_to(series, start, lengths, found);
                 }
             }
         }
@@ -103,13 +106,14 @@ impl Place {
             self.close(series, open, lengths, found);
         }
         for at in 0..self.tiers.len() {
-            let length = lengths[at + 1];
-            if !self.tiers[at].open.as_ref().is_some_and(|open| is_over(open, length)) {
-                return;
+            match self.tiers[at].open.take_if(|open| is_over(open, lengths[at + 1])) {
+                Some(open) => {
+                    self.tiers[at].closed = open.start;
+                    self.close_above(series, at, open, lengths, found);
+                }
+                None if self.tiers[at].open.is_some() => return,
+                None => {}
             }
-            let Some(open) = self.tiers[at].open.take() else { return };
-            self.tiers[at].closed = open.start;
-            self.close_above(series, at, open, lengths, found);
         }
     }
 
@@ -244,32 +248,30 @@ impl Tumbling {
     fn put(&mut self, series: u32, dirty: &[(u16, i64)], bases: Vec<Aggregate>) {
         let lengths = self.lengths.clone();
         let place = self.place(series);
-        let open = place.open.as_ref().map(|open| open.start);
+        if place.tiers.len() + 1 < lengths.len() {
+            place.tiers = vec![CLOSED; lengths.len() - 1].into();
+        }
+        let mut opens: Vec<i64> = Vec::new();
         let mut done = Vec::new();
         let mut level = bases;
         for (tier, &length) in lengths.iter().enumerate() {
-            if tier == 1 {
-                // What is open below is not in yet.
-                level.retain(|window| Some(window.start) != open);
-            }
             level = if tier == 0 { level } else { fold(&level, length) };
             for &(_, start) in dirty.iter().filter(|(at, _)| usize::from(*at) == tier) {
                 let found = level.binary_search_by_key(&start, |window| window.start).ok().map(|at| level[at].clone());
-                let held = match tier {
-                    0 => &mut place.open,
-                    _ if place.tiers.is_empty() => &mut None,
-                    _ => &mut place.tiers[tier - 1].open,
-                };
-                if held.as_ref().is_some_and(|held| held.start == start) {
-                    *held = found;
-                } else if let Some(found) = found {
-                    done.push((series, tier as u16, found));
+                // What is open below lies in one that has yet to be opened.
+                let is_begun = opens.iter().any(|&open| floor(open, length) == start);
+                let held = if tier == 0 { &mut place.open } else { &mut place.tiers[tier - 1].open };
+                match held {
+                    Some(held_window) if held_window.start == start => *held = found,
+                    None if is_begun => *held = found,
+                    _ => done.extend(found.map(|found| (series, tier as u16, found))),
                 }
             }
             // A longer window that is open holds only what is closed below.
-            if tier > 0 && tier < place.tiers.len() {
-                let open = place.tiers[tier - 1].open.as_ref().map(|open| open.start);
-                level.retain(|window| Some(window.start) != open);
+            let open = if tier == 0 { &place.open } else { &place.tiers[tier - 1].open };
+            if let Some(open) = open {
+                level.retain(|window| window.start != open.start);
+                opens.push(open.start);
             }
         }
         self.found.done.append(&mut done);
