@@ -276,9 +276,9 @@ impl Replayed {
     /// Whether all that a row is made of was read.
     fn is_whole(&self, table: Table, rows: &RecordBatch, row: usize) -> bool {
         let time = time_of(rows, row);
-        let length = self.made_by(table, rows, row).map_or(0, |made| made.length);
+        let (length, gap) = self.made_by(table, rows, row).map_or((0, 0), |made| (made.length, made.gap));
         self.span.contains(time)
-            && time >= self.oldest(rows, row)
+            && time.plus(-gap) >= self.oldest(rows, row)
             && (length <= DAY || time.plus(length) <= self.read.end)
     }
 

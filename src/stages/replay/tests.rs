@@ -13,16 +13,22 @@ const MINUTE: i64 = 60 * SECOND;
 /// A store on a simulated disk.
 struct Bed {
     store: Arc<Store>,
+    clock: Arc<SimClock>,
     _catalog: tempfile::TempDir,
 }
 
 impl Bed {
     fn new() -> Bed {
+        Bed::with(StoreSpec::default())
+    }
+
+    fn with(spec: StoreSpec) -> Bed {
         let catalog = tempfile::tempdir().unwrap();
         let clock = Arc::new(SimClock::at(at(0)));
+        let kept = clock.clone();
         let world = World::simulated(clock, Arc::new(SimDisk::new()), 7);
-        let store = Store::open_with_catalog(world, Path::new("/data"), catalog.path(), StoreSpec::default());
-        Bed { store: Arc::new(store.unwrap()), _catalog: catalog }
+        let store = Store::open_with_catalog(world, Path::new("/data"), catalog.path(), spec);
+        Bed { store: Arc::new(store.unwrap()), clock: kept, _catalog: catalog }
     }
 }
 
@@ -236,4 +242,31 @@ fn rows_that_are_not_found_again_are_taken_back_and_others_stay() {
     ANEW.iter().for_each(|&table| assert_eq!(of(&spec(0, 600), table), [Difference::Stored], "{}", table.name()));
     bed.store.compact().unwrap();
     ANEW.iter().for_each(|&table| assert_eq!(of(&spec(0, 500), table), [], "{}", table.name()));
+}
+
+#[test]
+fn rows_of_samples_that_are_no_longer_kept_stay() {
+    let chance = Chance::seeded(22);
+    let day = crate::model::Keep::For(Duration::from_secs(86_400));
+    let rule = crate::model::MetricRule { metric: "load".parse().unwrap(), keep: day };
+    let retention = crate::model::Retention { metrics: vec![rule], ..Default::default() };
+    let bed = Bed::with(StoreSpec { retention, ..StoreSpec::default() });
+    fill(&bed.store, &samples(&chance), &[], &chance);
+    let write = || {
+        let found = replayed(&bed.store, &pipeline(1), &spec(0, 720));
+        found.to_write().unwrap().0.into_iter().for_each(|rows| bed.store.add_rows(rows));
+        bed.store.flush().unwrap();
+    };
+    let count = |table: Table| replayed(&bed.store, &pipeline(1), &spec(0, 720)).stored(table).unwrap().num_rows();
+    let all = |table: Table| bed.store.snapshot().rows(table).unwrap();
+    let all_samples = replayed(&bed.store, &pipeline(1), &spec(0, 720)).samples;
+    write();
+    let before = ANEW.map(all);
+    let comparable = ANEW.map(count);
+    // Of one metric the first five hours are gone.
+    bed.clock.advance(Duration::from_secs(29 * 3600));
+    assert!(replayed(&bed.store, &pipeline(1), &spec(0, 720)).samples < all_samples);
+    write();
+    assert_eq!(ANEW.map(all), before);
+    assert!(ANEW.map(count).iter().zip(comparable).all(|(now, before)| *now < before), "{comparable:?}");
 }
