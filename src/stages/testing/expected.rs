@@ -74,7 +74,7 @@ impl ExpectSpec {
                     ));
                 }
                 Some(like) => {
-                    faults.extend(read(value, &like, Timestamp::default()).err().map(|error| (name.clone(), error)))
+                    faults.extend(read(value, &like, Timestamp::default()).err().map(|error| (name.clone(), error)));
                 }
             }
         }

@@ -135,7 +135,7 @@ fn run(
     let mut lines = Vec::new();
     for expect in &test.expect {
         let Some(table) = expect.table() else { continue };
-        let rows = shown(table, store.snapshot().rows(table)?)?;
+        let rows = shown(table, &store.snapshot().rows(table)?)?;
         lines.extend(expect.compare(&store, test.start(), &rows));
     }
     Ok(lines)
@@ -184,9 +184,9 @@ fn time_of(test: &TestSpec, input: &InputSpec, nth: usize) -> Timestamp {
 }
 
 /// Rows but those that say that there is nothing, and points that were a series' last for a while.
-fn shown(table: Table, rows: RecordBatch) -> Result<RecordBatch, ArrowError> {
+fn shown(table: Table, rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     let column = |name: &str| rows.column_by_name(name);
-    let counts = table.count_column().and_then(column).map(|counts| counts.as_primitive::<UInt64Type>());
+    let counts = table.count_column().and_then(column).map(AsArray::as_primitive::<UInt64Type>);
     let series = column("series").and_then(|column| column.as_primitive_opt::<UInt32Type>());
     let times = column("time").and_then(|column| column.as_primitive_opt::<TimestampNanosecondType>());
     let kept = column("kept").and_then(|column| column.as_string_opt::<i32>());
@@ -204,5 +204,5 @@ fn shown(table: Table, rows: RecordBatch) -> Result<RecordBatch, ArrowError> {
     let counts = |row: usize| counts.is_none_or(|counts| counts.value(row) > 0);
     let passed = |row: usize| kept.is_some_and(|kept| kept.value(row) == "last") && !is_end(row);
     let chosen: BooleanArray = (0..rows.num_rows()).map(|row| Some(counts(row) && !passed(row))).collect();
-    filter_record_batch(&rows, &chosen)
+    filter_record_batch(rows, &chosen)
 }
