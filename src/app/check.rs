@@ -1,17 +1,22 @@
-//! `check`: settings, pipelines and queries, every fault at once.
+//! `check`: settings, pipelines and queries, every fault at once; and the tests that pipelines hold.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 
 use super::edges::Files;
 use super::global::Global;
 use super::report::{REPORTS, sections};
-use crate::config::{
-    ConfigFault, ConfigFaults, DEFAULT_PIPELINE, Settings, file_faults, read_pipeline, read_pipelines,
-};
-use crate::stages::{Apply, PipelineSpec, StageSpec};
+use crate::config::{ConfigFault, ConfigFaults, PIPELINES, Settings, file_faults, read_pipeline, read_pipelines};
+use crate::model::Timestamp;
+use crate::stages::{Apply, PipelineSpec, Scratch, StageSpec, run_test};
+use crate::store::{Store, StoreSpec};
+use crate::world::{Chance, SimClock, SimDisk, World};
+
+/// Exit code where a test failed.
+const FAILED: u8 = 1;
 
 #[derive(Args)]
 pub(super) struct CheckArgs {
@@ -19,6 +24,12 @@ pub(super) struct CheckArgs {
     /// come with the program
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// Run the tests of the pipelines, too; exit code 1 where one fails
+    #[arg(long)]
+    tests: bool,
+    /// What chance goes by in the tests: the same seed, the same stops and batches
+    #[arg(long, value_name = "N", requires = "tests")]
+    seed: Option<u64>,
 }
 
 pub(super) fn check(global: &Global, args: &CheckArgs) -> anyhow::Result<ExitCode> {
@@ -34,16 +45,16 @@ pub(super) fn check(global: &Global, args: &CheckArgs) -> anyhow::Result<ExitCod
         }
     }
     if files.is_empty() {
-        faults.extend(check_text("pipelines/default.toml", DEFAULT_PIPELINE));
+        faults.extend(PIPELINES.iter().flat_map(|(file, text)| check_text(file, text)));
         for (name, text) in REPORTS {
             faults.extend(check_text(&format!("queries/{name}.sql"), text));
         }
         faults.extend(Settings::read("defaults", "", std::env::vars()).err().unwrap_or_default().0);
-        checked = REPORTS.len() + 2;
+        checked = REPORTS.len() + PIPELINES.len() + 1;
     }
     if faults.is_empty() {
         eprintln!("{checked} checked, no fault");
-        return Ok(ExitCode::SUCCESS);
+        return if args.tests { test(&files, args.seed) } else { Ok(ExitCode::SUCCESS) };
     }
     eprintln!("{}", ConfigFaults(faults.clone()));
     eprintln!("{checked} checked, {} at fault", faults.len());
@@ -54,9 +65,7 @@ fn check_text(file: &str, text: &str) -> Vec<ConfigFault> {
     if file.ends_with(".sql") {
         return check_report(file, text);
     }
-    let first_key = |line: &str| line.split(['=', ' ']).next().is_some_and(|key| ["name", "stages"].contains(&key));
-    let opens = |line: &str| line.starts_with("[[stages]]") || line.starts_with("[[sinks]]");
-    if text.lines().any(|line| opens(line) || first_key(line)) {
+    if is_pipeline(text) {
         return check_pipeline(file, text);
     }
     match Settings::read(file, text, std::iter::empty()) {
@@ -94,6 +103,77 @@ fn sql_faults(file: &str, text: &str, spec: &PipelineSpec) -> Vec<ConfigFault> {
         Some(ConfigFault { file: file.to_owned(), line, error: format!("stage `{}`: query: {error}", stage.name) })
     };
     spec.stages.iter().filter_map(fault).collect()
+}
+
+fn is_pipeline(text: &str) -> bool {
+    let first_key = |line: &str| line.split(['=', ' ']).next().is_some_and(|key| ["name", "stages"].contains(&key));
+    let opens = |line: &str| line.starts_with("[[stages]]") || line.starts_with("[[sinks]]");
+    text.lines().any(|line| opens(line) || first_key(line))
+}
+
+/// A store on a disk that is only in memory.
+struct Simulated {
+    disk: SimDisk,
+    /// Of its catalog, which needs a real one.
+    folder: tempfile::TempDir,
+}
+
+impl Scratch for Simulated {
+    fn open(&self) -> Result<Store, Box<dyn std::error::Error>> {
+        let clock = Arc::new(SimClock::at(Timestamp::default()));
+        let world = World::simulated(clock, Arc::new(self.disk.clone()), 0);
+        Ok(Store::open_with_catalog(world, Path::new("/data"), self.folder.path(), StoreSpec::default())?)
+    }
+}
+
+/// Runs the tests of pipelines that have no fault, a line each.
+fn test(files: &[PathBuf], seed: Option<u64>) -> anyhow::Result<ExitCode> {
+    let seed = seed.unwrap_or_else(|| Chance::real().next_u64());
+    let chance = Chance::seeded(seed);
+    let scratch = || -> std::io::Result<Box<dyn Scratch>> {
+        Ok(Box::new(Simulated { disk: SimDisk::new(), folder: tempfile::tempdir()? }))
+    };
+    let (mut run, mut failed) = (0, 0);
+    for (file, pipeline) in pipelines(files)? {
+        for test in &pipeline.tests {
+            let told = run_test(&pipeline, test, &|bound| chance.below(bound), &scratch);
+            run += 1;
+            if told.failures.is_empty() {
+                println!("{file}: {}: ok", told.name);
+                continue;
+            }
+            failed += 1;
+            println!("{file}: {}: FAILED", told.name);
+            told.failures.iter().for_each(|line| println!("    {line}"));
+        }
+    }
+    if failed > 0 {
+        eprintln!("{run} tests, {failed} failed: --seed {seed} repeats them");
+        return Ok(ExitCode::from(FAILED));
+    }
+    eprintln!("{run} tests, all ok");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The pipelines of files and of the settings among these; without any file those that come with the program.
+fn pipelines(files: &[PathBuf]) -> anyhow::Result<Vec<(String, PipelineSpec)>> {
+    let mut all = Vec::new();
+    if files.is_empty() {
+        for (file, text) in PIPELINES {
+            all.push((file.to_owned(), read_pipeline(file, text)?));
+        }
+    }
+    for path in files.iter().filter(|path| path.extension().is_some_and(|ending| ending == "toml")) {
+        let (file, text) = (path.display().to_string(), std::fs::read_to_string(path)?);
+        if is_pipeline(&text) {
+            all.push((file.clone(), read_pipeline(&file, &text)?));
+        } else {
+            let settings = Settings::read(&file, &text, std::iter::empty())?;
+            let named = read_pipelines(&settings.pipelines, |path| std::fs::read_to_string(path))?;
+            all.extend(named.into_iter().map(|pipeline| (file.clone(), pipeline)));
+        }
+    }
+    Ok(all)
 }
 
 /// Parses each statement. Whether the tables are there only a store can tell.

@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 use super::global::{Color, Global, WrongUsage};
 use super::print::Printer;
-use super::{analyse, backup, check, demo, export, import, pipelines, report, serve, sql, stats, verify};
+use super::{analyse, backup, check, demo, export, import, pipelines, replay, report, serve, sql, stats, verify};
 use crate::config::ConfigFaults;
 
 const FAILED: u8 = 1;
@@ -41,6 +41,8 @@ enum Command {
     Anomalies(analyse::FoundArgs),
     /// What moved with what
     Correlate(analyse::FoundArgs),
+    /// Run a pipeline over stored history: to fill a new one, to try one, or to hold it against what is stored
+    Replay(replay::ReplayArgs),
     /// Check settings, pipelines and queries: every fault at once
     Check(check::CheckArgs),
     /// Read everything at rest and hold it against its checksums; exit code 3 where something is wrong
@@ -94,6 +96,7 @@ fn command(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Forecast(args) => analyse::forecast(global, args, &mut printer)?,
         Command::Anomalies(args) => analyse::anomalies(global, args, &mut printer)?,
         Command::Correlate(args) => analyse::correlate(global, args, &mut printer)?,
+        Command::Replay(args) => return replay::replay(global, args, &mut printer),
         Command::Check(args) => return check::check(global, args),
         Command::Verify => return verify::verify(global, &mut printer),
         Command::Repair(args) => return verify::repair(global, args, &mut printer),

@@ -19,6 +19,7 @@ mod pipelines;
 mod print;
 mod remote;
 mod repl;
+mod replay;
 mod report;
 mod serve;
 mod source;

@@ -30,6 +30,8 @@ pub(super) struct Node {
     pub settings: Settings,
     pub store: Arc<Store>,
     pub pipelines: Arc<Pipelines>,
+    /// What is outside of them.
+    pub edges: Edges,
     pub engine: Arc<Engine>,
     pub doors: Arc<Doors>,
     /// Asking nobody until somebody starts them.
@@ -101,7 +103,7 @@ impl Node {
         let store = Arc::new(Store::open(world.clone(), dir, settings.store_spec())?);
         let governor = Governing::new(settings.governor.spec());
         edges.ask = Some(Arc::new(Asker::new()?));
-        let pipelines = Pipelines::attach_to(&store, pipelines, edges)?;
+        let pipelines = Pipelines::attach_to(&store, pipelines, edges.clone())?;
         let told = pipelines.clone();
         let stages = SystemTable { name: "pipelines", rows: Arc::new(move || stage_rows(&told.stats())) };
         let told = pipelines.clone();
@@ -122,14 +124,31 @@ impl Node {
         let engine = Arc::new(Engine::new(store.clone(), system, settings.query_bytes())?);
         let all = settings.memory.as_u64();
         engine.tell_memory_of(Arc::new(move || vec![of_process(all)]));
-        Ok(Node { world, settings, store, pipelines, engine, doors, collectors, listeners, governor, keeper: None })
+        Ok(Node {
+            world,
+            settings,
+            store,
+            pipelines,
+            edges,
+            engine,
+            doors,
+            collectors,
+            listeners,
+            governor,
+            keeper: None,
+        })
     }
 
     /// Writes all that is in memory to segments and stops the threads.
     pub fn close(mut self) -> anyhow::Result<()> {
         self.governor.stop();
         self.keeper = None;
-        self.store.flush()?;
+        self.pipelines.end();
+        if !self.store.flush()? {
+            // What the pipelines put off is to be done even where nothing came since the last flush.
+            self.pipelines.settle();
+            self.store.flush()?;
+        }
         self.pipelines.stop();
         Ok(())
     }

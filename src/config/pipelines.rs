@@ -10,6 +10,14 @@ use crate::stages::{List, PipelineSpec};
 /// The pipeline that runs where the settings name none.
 pub const DEFAULT_PIPELINE: &str = include_str!("../../pipelines/default.toml");
 
+/// The pipelines that come with the program: the names of their files, and what these say.
+pub const PIPELINES: [(&str, &str); 4] = [
+    ("pipelines/default.toml", DEFAULT_PIPELINE),
+    ("pipelines/tiers.toml", include_str!("../../pipelines/tiers.toml")),
+    ("pipelines/sessions.toml", include_str!("../../pipelines/sessions.toml")),
+    ("pipelines/smooth.toml", include_str!("../../pipelines/smooth.toml")),
+];
+
 /// Reads a pipeline file's text.
 ///
 /// # Errors
@@ -18,13 +26,14 @@ pub fn read_pipeline(file: &str, text: &str) -> Result<PipelineSpec, ConfigFault
     // What does not read of a list is left out whole, and so are faults that only its absence makes.
     let (spec, mut faults) = parse::<PipelineSpec>(file, text, |text, at| {
         let found = parts(text).into_iter().find(|part| part.lines.contains(&at));
-        found.map_or_else(|| line_around(text, at), |part| part.lines)
+        found.map_or_else(|| line_around(text, at), |part| part.whole)
     });
     let Some(spec) = spec else { return Err(ConfigFaults(faults)) };
     let unread: Vec<usize> = faults.iter().map(|fault| fault.line).collect();
     let is_read = |part: &Part| {
         let lines = line_at(text, part.lines.start)..=line_at(text, part.lines.end);
-        !unread.iter().any(|line| lines.contains(line))
+        let of = part.of.as_ref().map(|of| line_at(text, of.start)..=line_at(text, of.end));
+        !unread.iter().any(|line| lines.contains(line) || of.as_ref().is_some_and(|of| of.contains(line)))
     };
     let read: Vec<Part> = parts(text).into_iter().filter(is_read).collect();
     let start_of = |(list, at): (List, usize)| start_of(&read, list, at);
@@ -71,6 +80,10 @@ fn line_at(text: &str, at: usize) -> usize {
 struct Part<'t> {
     list: &'t str,
     lines: Range<usize>,
+    /// With the lists in it, as `[[tests.expect]]` is in `[[tests]]`.
+    whole: Range<usize>,
+    /// The lines of that which it is in.
+    of: Option<Range<usize>>,
 }
 
 /// What lies between one opening of a list and the next.
@@ -82,9 +95,23 @@ fn parts(text: &str) -> Vec<Part<'_>> {
         starts.extend(opened.map(|(list, _)| (at, list.trim())));
         at += line.len();
     }
-    let ends: Vec<usize> = starts.iter().skip(1).map(|(at, _)| *at).chain([text.len()]).collect();
     let lines = |start: usize, end: usize| start..text[..end].trim_end().len().max(start);
-    starts.into_iter().zip(ends).map(|((start, list), end)| Part { list, lines: lines(start, end) }).collect()
+    let end_of = |place: usize, ends: &dyn Fn(&str) -> bool| {
+        let behind = starts[place + 1..].iter().find(|(_, list)| ends(list));
+        behind.map_or(text.len(), |(start, _)| *start)
+    };
+    let is_in = |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('.'));
+    let part = |place: usize| {
+        let (start, list) = starts[place];
+        let outer = (0..place).rev().find(|&at| is_in(list, starts[at].1));
+        Part {
+            list,
+            lines: lines(start, end_of(place, &|_| true)),
+            whole: lines(start, end_of(place, &|other| !is_in(other, list))),
+            of: outer.map(|at| lines(starts[at].0, end_of(at, &|_| true))),
+        }
+    };
+    (0..starts.len()).map(part).collect()
 }
 
 /// All pipelines that the settings ask for; `read` gives a file's text.
@@ -127,6 +154,55 @@ mod tests {
     #[test]
     fn the_default_pipeline_has_no_fault() {
         assert_eq!(read_pipeline("default", DEFAULT_PIPELINE).unwrap().stages.len(), 5);
+    }
+
+    #[test]
+    fn faults_of_tests_name_line_and_remedy() {
+        let text = |from: &str, to: &str| {
+            let text = "name = \"p\"\n[[stages]]\nname = \"a\"\napply.window = { every = \"1h\" }\n\n\
+                [[tests]]\nname = \"one\"\ninputs = [\n  { series = 'up{a=\"b\"}', values = \"1 2x3\", late = [1] },\n]\n\
+                [[tests.expect]]\ntable = \"rollups\"\nrows = [\n  { series = 'up{a=\"b\"}', time = \"+1h\", every = \"1h\", count = 3 },\n]\n\
+                [[tests]]\nname = \"two\"\ninputs = [{ series = \"m\", values = \"1\" }]\n\
+                [[tests.expect]]\ntable = \"rollups\"\nwhere = { count = 1 }\ncount = 1\n";
+            assert!(text.contains(from), "{from}");
+            text.replacen(from, to, 1)
+        };
+        assert!(read_pipeline("p.toml", &text("up", "up")).is_ok());
+        let cases = [
+            ("1 2x3", "1 2y3", "p.toml:9: test `one`: `2y3` is no value"),
+            ("[1]", "[5]", "p.toml:9: test `one`: late = 5 cannot be: there are 5 values"),
+            ("'up{a=\"b\"}', values", "'up{a=b}', values", "p.toml:9: test `one`: `up{a=b}` is no series"),
+            (
+                "\"rollups\"",
+                "\"rolups\"",
+                "p.toml:12: test `one`: pipelines make no table `rolups`: write one of rollups",
+            ),
+            ("time = \"+1h\"", "time = \"+1 our\"", "p.toml:14: test `one`: `+1 our` is no time"),
+            (
+                "count = 3",
+                "cont = 3",
+                "p.toml:14: test `one`: rollups has no column `cont`: it has series, every, time",
+            ),
+            ("count = 3", "count = \"3\"", "p.toml:14: test `one`: \"3\" is no number"),
+            ("where = { count", "where = { gap", "p.toml:21: test `two`: rollups has no column `gap`"),
+            ("where = { count", "were = { count", "p.toml:21: unknown field `were`"),
+            ("name = \"two\"", "name = \"one\"", "p.toml:17: two tests are named `one`"),
+            ("values = \"1\"", "value = \"1\"", "p.toml:18: unknown field `value`"),
+            ("where = { count = 1 }\ncount = 1\n", "", "p.toml:20: test `two`: no rows are expected"),
+        ];
+        for (from, to, told) in cases {
+            let faults = read_pipeline("p.toml", &text(from, to)).unwrap_err();
+            assert_eq!(faults.0.len(), 1, "{faults}");
+            assert!(faults.to_string().starts_with(told), "{faults}");
+        }
+        // What does not read takes nothing else with it.
+        let two = text("values = \"1 2x3\"", "value = \"1\"").replace("count = 1 }", "cont = 1 }");
+        let faults = read_pipeline("p.toml", &two).unwrap_err().to_string();
+        let told: Vec<&str> = faults.lines().collect();
+        assert!(
+            told.len() == 2 && told[0].starts_with("p.toml:9: unknown") && told[1].starts_with("p.toml:21"),
+            "{told:?}"
+        );
     }
 
     #[test]

@@ -18,6 +18,7 @@ use hashbrown::HashMap;
 
 use super::dimension::{Dimension, text_type};
 use super::stream::{BlockingPartition, plan};
+use crate::catalog::Registry;
 use crate::model::{SeriesId, Table};
 use crate::stats::Sketch;
 use crate::store::Snapshot;
@@ -45,6 +46,17 @@ impl DerivedTable {
         let schema = Arc::new(Schema::new(fields(table, &dimension)));
         DerivedTable { snapshot, dimension, table, schema }
     }
+}
+
+/// Rows as SQL shows them, from rows as they are stored.
+///
+/// # Errors
+/// Rows that are not of the table.
+pub fn shown(registry: &Arc<Registry>, table: Table, rows: &RecordBatch) -> Result<RecordBatch> {
+    let dimension = Dimension::new(registry.clone(), registry.len());
+    let fields = fields(table, &dimension);
+    let columns = fields.iter().map(|field| column(rows, field, &dimension)).collect::<Result<Vec<_>>>()?;
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
 }
 
 fn fields(table: Table, dimension: &Dimension) -> Vec<Field> {

@@ -20,6 +20,7 @@ mod tables;
 mod testing;
 
 pub use crate::store::{Backup, StoreStats, TableStats, Verified};
+pub use derived::shown;
 pub use engine::{Answer, Engine, QueryError, parse};
 pub use render::{OutputFormat, RowWriter, render};
 pub use scratch::Scratch;

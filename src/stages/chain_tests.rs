@@ -8,7 +8,7 @@ use std::time::Duration;
 use arrow::array::AsArray;
 use arrow::datatypes::{Float64Type, TimestampNanosecondType, UInt32Type, UInt64Type};
 
-use super::testing::{Bench, Memory, SECOND, spec};
+use super::bench::{Bench, Memory, SECOND, spec};
 use super::{Apply, RateSpec};
 use crate::flow::{Cut, Event, History, Order, OrderSpec, Out, Shard, Sink, Stage, Step};
 use crate::model::{Batch, Rows, SeriesId, Timestamp};

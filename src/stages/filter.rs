@@ -84,7 +84,7 @@ impl Choose for Filter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stages::testing::{Bench, spec};
+    use crate::stages::bench::{Bench, spec};
 
     fn passed(text: &str) -> Vec<String> {
         let bench = Bench::new();

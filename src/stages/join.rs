@@ -408,7 +408,7 @@ impl Stage for Join {
 mod tests {
     use super::*;
     use crate::stages::Apply;
-    use crate::stages::testing::{Bench, spec};
+    use crate::stages::bench::{Bench, spec};
 
     const SHARE: &str = "right = { metrics = ['total'] }\non = ['host']\nwithin = '20s'\nop = '/'\nname = 'share'";
 

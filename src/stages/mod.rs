@@ -1,6 +1,8 @@
 //! The stages, one file a kind, and the pipelines made of them.
 
 mod anomaly;
+#[cfg(test)]
+mod bench;
 mod budget;
 #[cfg(test)]
 mod chain_tests;
@@ -12,12 +14,14 @@ mod filter;
 mod held;
 mod history;
 mod join;
+mod made;
 mod pipeline;
 #[cfg(test)]
 mod pipeline_tests;
 mod pipelines;
 mod rate;
 mod relabel;
+mod replay;
 mod route;
 mod sample;
 mod series;
@@ -26,7 +30,6 @@ mod source;
 mod spec;
 mod sql;
 mod state;
-#[cfg(test)]
 mod testing;
 mod throttle;
 mod told;
@@ -43,6 +46,7 @@ pub use pipeline::{Edges, List, PipelineFault, PipelineSpec};
 pub use pipelines::{Pipelines, PipelinesError, Reloaded};
 pub use rate::RateSpec;
 pub use relabel::RulesSpec;
+pub use replay::{Difference, Differences, ReplayError, ReplaySpec, Replayed, digest, replay};
 pub use route::{RouteSpec, Routes};
 pub use sample::{Draw, SampleSpec};
 pub use series::SeriesSpec;
@@ -50,5 +54,6 @@ pub use sink::{SinkSpec, Takes, WriteSpec};
 pub use source::{LiveSpec, ReadSpec, SourceSpec, TableSpec};
 pub use spec::{Apply, StageSpec};
 pub use sql::SqlSpec;
+pub use testing::{Chances, ExpectSpec, InputSpec, Scratch, TestRun, TestSpec, run_test};
 pub use throttle::ThrottleSpec;
 pub use window::{Length, WindowSpec};

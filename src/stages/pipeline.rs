@@ -12,6 +12,7 @@ use super::series::Made;
 use super::sink::{Outside, SinkSpec, made_samples, stored};
 use super::source::{ReadSpec, SourceSpec};
 use super::spec::{Apply, Around, StageSpec, Tools};
+use super::testing::TestSpec;
 use crate::flow::{
     Ask, Couriers, Does, GraphSpec, Haste, History, NoCouriers, NoReaders, Node, OrderSpec, ReadFileSpec, Readers,
 };
@@ -40,6 +41,9 @@ pub struct PipelineSpec {
     /// Without any all rows go to the store; with some, only what one that is the store names.
     #[serde(default)]
     pub sinks: Vec<SinkSpec>,
+    /// What it must find of samples written here.
+    #[serde(default)]
+    pub tests: Vec<TestSpec>,
 }
 
 /// What is outside of a store and its pipelines.
@@ -65,6 +69,9 @@ pub enum List {
     Sources,
     Stages,
     Sinks,
+    Tests,
+    /// What all tests expect.
+    Expects,
 }
 
 impl List {
@@ -74,6 +81,8 @@ impl List {
             List::Sources => "sources",
             List::Stages => "stages",
             List::Sinks => "sinks",
+            List::Tests => "tests",
+            List::Expects => "tests.expect",
         }
     }
 }
@@ -108,7 +117,7 @@ impl PipelineSpec {
     }
 
     /// Its sources, and the one that need not be written.
-    fn all_sources(&self) -> Vec<SourceSpec> {
+    pub(super) fn all_sources(&self) -> Vec<SourceSpec> {
         if self.sources.is_empty() {
             return vec![SourceSpec {
                 name: LIVE.to_owned(),
@@ -148,7 +157,21 @@ impl PipelineSpec {
         (0..self.sources.len()).for_each(|place| self.source_faults(place, &mut faults));
         (0..self.stages.len()).for_each(|place| self.stage_faults(place, &mut faults));
         (0..self.sinks.len()).for_each(|place| self.sink_faults(place, &mut faults));
+        self.test_faults(&mut faults);
         faults
+    }
+
+    fn test_faults(&self, faults: &mut Vec<PipelineFault>) {
+        let mut expects = 0;
+        for (place, test) in self.tests.iter().enumerate() {
+            if self.tests[..place].iter().any(|other| other.name == test.name) {
+                let (of, at) = (Some((List::Tests, place)), test.name.clone());
+                let error = format!("two tests are named `{at}`: rename one");
+                faults.push(PipelineFault { of, at, error, of_absence: false });
+            }
+            test.faults(place, expects, faults);
+            expects += test.expect.len();
+        }
     }
 
     fn source_faults(&self, place: usize, faults: &mut Vec<PipelineFault>) {

@@ -16,6 +16,9 @@ use crate::store::{Behind, Store, Tap};
 /// Fullness of a source's queue from which a new batch is refused.
 const FULL: f64 = 1.0;
 
+/// A place that no flush marks.
+const SETTLED: u64 = u64::MAX;
+
 /// All pipelines of a store.
 pub struct Pipelines {
     store: Weak<Store>,
@@ -149,6 +152,13 @@ impl Pipelines {
     /// No sink waits for what is outside any more: the end is near.
     pub fn end(&self) {
         self.read().iter().for_each(|running| running.graph.set_free(true));
+    }
+
+    /// Waits until all that came in is worked off, and has what is not finished told as it stands.
+    pub fn settle(&self) {
+        self.end();
+        self.cut(SETTLED, true);
+        self.state_at(SETTLED);
     }
 
     /// Stops the stages and joins their threads. What they had not told yet is told again from the log and the last

@@ -365,7 +365,7 @@ impl Past for RatesPast {
 mod tests {
     use super::*;
     use crate::stages::Apply;
-    use crate::stages::testing::{Bench, spec};
+    use crate::stages::bench::{Bench, spec};
 
     #[test]
     fn a_counter_becomes_its_growth_and_others_pass() {

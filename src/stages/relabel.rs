@@ -247,7 +247,7 @@ impl Past for RenamedPast {
 mod tests {
     use super::*;
     use crate::stages::Apply;
-    use crate::stages::testing::{Bench, spec};
+    use crate::stages::bench::{Bench, spec};
 
     const RULES: &str = "rules = [
         { action = 'drop', source_labels = ['env'], regex = 'test' },

@@ -96,7 +96,7 @@ impl Choose for Way {
 mod tests {
     use super::*;
     use crate::model::Labels;
-    use crate::stages::testing::spec;
+    use crate::stages::bench::spec;
 
     #[test]
     fn the_first_route_that_fits_counts_in_the_order_of_the_file() {

@@ -72,7 +72,7 @@ mod tests {
     use super::*;
     use crate::model::{Labels, Timestamp};
     use crate::stages::Apply;
-    use crate::stages::testing::{Bench, spec};
+    use crate::stages::bench::{Bench, spec};
 
     fn sample(second: i64) -> Sample {
         Sample { time: Timestamp::from_nanos(second * 1_000_000_000), value: 0.0 }

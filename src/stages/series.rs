@@ -47,7 +47,7 @@ impl Made {
     }
 
     /// The samples of series that were made.
-    fn of(&self, batch: &Batch) -> Batch {
+    pub fn of(&self, batch: &Batch) -> Batch {
         let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let mut made = batch.part(batch.len());
         for (series, sample) in batch.iter().filter(|(series, _)| all.get(series.index()) == Some(&true)) {

@@ -305,7 +305,7 @@ mod tests {
 
     use super::*;
     use crate::stages::Apply;
-    use crate::stages::testing::{Bench, spec};
+    use crate::stages::bench::{Bench, spec};
 
     /// Answers with the sums by metric; "fail" with an error; "show" with a panic that shows the table.
     struct Sums;

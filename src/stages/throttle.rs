@@ -89,7 +89,7 @@ impl Stage for Throttle {
 mod tests {
     use super::*;
     use crate::stages::Apply;
-    use crate::stages::testing::{Bench, spec};
+    use crate::stages::bench::{Bench, spec};
 
     #[test]
     fn everything_passes_as_it_came() {

@@ -32,6 +32,14 @@ use crate::world::Disk;
 /// Rows a batch has that is made of rows that count.
 const CHUNK_ROWS: usize = 65_536;
 
+/// The rows that count of batches that were written one after another, in the order of the table's key.
+///
+/// # Errors
+/// Batches that are not of the table.
+pub fn latest_rows(table: Table, batches: &[RecordBatch]) -> Result<RecordBatch, StoreError> {
+    Latest::of(table, batches)?.whole()
+}
+
 /// The rows that count, by their places in the batches they came in: eight bytes a row and no copy of it.
 pub(super) struct Latest {
     schema: SchemaRef,

@@ -46,6 +46,7 @@ mod retention_tests;
 
 pub use self::core::{HEAD_FULL, Store, StoreStats, TableStats};
 pub use backup::Backup;
+pub use derived::latest_rows;
 pub use error::{StoreError, told_with_causes};
 pub use foreign::{ParquetInput, ParquetOutput};
 pub use keeper::Keeper;

@@ -23,6 +23,7 @@ mod postgres;
 mod prometheus;
 mod redis;
 mod remote_write;
+mod replay;
 mod series;
 mod servers;
 mod sim;
