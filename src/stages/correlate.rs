@@ -6,16 +6,18 @@
 //! by. One that gets samples afterwards, and one that could not be kept, is worked out from what is stored.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, TimestampNanosecondArray, UInt32Array, UInt64Array};
+use hashbrown::HashMap;
 use serde::Deserialize;
 
 use crate::flow::codec::{Reader, Writer};
 use crate::flow::{Cut, History, Out, Past, Shard, Stage, Watermark};
-use crate::model::{Batch, Rows, Sample, Span, Table, Timestamp};
+use crate::model::{Batch, Rows, Sample, SeriesId, Span, Table, Timestamp};
 use crate::stats::{Pair, normalize, pairs_above};
+use crate::store::Store;
 
 /// Cells (windows × series × steps) held at once while windows are worked out.
 const CELLS: usize = 1 << 24;
@@ -111,10 +113,13 @@ pub(super) struct Correlate {
     /// Start of the latest window that was worked out: an earlier one may have been, too.
     worked: i64,
     history: Option<Arc<dyn History>>,
+    /// Names of series, by which they are sorted: numbers go by what came first.
+    names: HashMap<u32, Arc<str>>,
+    store: Weak<Store>,
 }
 
 impl Correlate {
-    pub fn new(spec: &CorrelateSpec, history: Option<Arc<dyn History>>) -> Self {
+    pub fn new(spec: &CorrelateSpec, history: Option<Arc<dyn History>>, store: Weak<Store>) -> Self {
         let nanos = |duration: Duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
         let (window, step) = (nanos(spec.window), nanos(spec.step));
         Correlate {
@@ -128,6 +133,8 @@ impl Correlate {
             watermarks: BTreeMap::new(),
             worked: i64::MIN,
             history,
+            names: HashMap::new(),
+            store,
         }
     }
 
@@ -228,8 +235,8 @@ impl Correlate {
     }
 
     /// Works out windows from what is stored, as many at a time as memory allows.
-    fn work_out_stored(&self, starts: &[i64], out: &mut Out<'_>) {
-        let Some(history) = self.history.as_ref().filter(|_| !starts.is_empty()) else { return };
+    fn work_out_stored(&mut self, starts: &[i64], out: &mut Out<'_>) {
+        let Some(history) = self.history.clone().filter(|_| !starts.is_empty()) else { return };
         let mut past = history.open();
         let mut rest = starts;
         while let Some(&first) = rest.first() {
@@ -237,7 +244,8 @@ impl Correlate {
             let series = past.series(reach(rest.len())).len().max(1);
             let count = (CELLS / (self.steps * series)).clamp(1, rest.len());
             let (some, others) = rest.split_at(count);
-            for (&start, rows) in some.iter().zip(self.read(&mut *past, some)) {
+            let read = self.read(&mut *past, some);
+            for (&start, rows) in some.iter().zip(read) {
                 self.tell(start, rows, out);
             }
             rest = others;
@@ -248,8 +256,16 @@ impl Correlate {
         Timestamp::from_nanos(start.saturating_add(self.window))
     }
 
+    fn name(&mut self, series: u32) -> Arc<str> {
+        let named = || {
+            let store = self.store.upgrade();
+            store.map_or_else(String::new, |store| store.registry().def(SeriesId(series)).to_string())
+        };
+        self.names.entry(series).or_insert_with(|| named().into()).clone()
+    }
+
     /// Compares the series of a window, given as means with gaps filled.
-    fn tell(&self, start: i64, (ids, rows): (Vec<u32>, Vec<Vec<f64>>), out: &mut Out<'_>) {
+    fn tell(&mut self, start: i64, (ids, rows): (Vec<u32>, Vec<Vec<f64>>), out: &mut Out<'_>) {
         // The points that count are those before the changes: one change fewer.
         let (mut series, mut changes) = (Vec::new(), Vec::new());
         for (id, row) in ids.into_iter().zip(rows) {
@@ -259,11 +275,11 @@ impl Correlate {
             }
         }
         // So that pairs come out alike in whatever order the series were met.
-        series.sort_unstable_by_key(|(id, _)| *id);
+        series.sort_by_cached_key(|(id, _)| self.name(*id));
         let ids: Vec<u32> = series.iter().map(|(id, _)| *id).collect();
         changes.extend(series.into_iter().map(|(_, change)| change));
         let pairs = pairs_above(&changes, self.spec.threshold as f32, self.spec.pairs);
-        out.rows(self.rows(start, &ids, &pairs));
+        out.rows(self.rows_of(start, &ids, &pairs));
     }
 
     /// For each window the series that fill enough steps of it, and their means, gaps filled.
@@ -296,7 +312,7 @@ impl Correlate {
     }
 
     /// The rows of a window; where there is no pair, one that says so, which replaces those told before.
-    fn rows(&self, start: i64, series: &[u32], pairs: &[Pair]) -> Rows {
+    fn rows_of(&self, start: i64, series: &[u32], pairs: &[Pair]) -> Rows {
         const NONE: Pair = Pair { a: 0, b: 0, r: 0.0 };
         let (told, points) = if pairs.is_empty() { (&[NONE][..], 0) } else { (pairs, self.steps - 1) };
         let times = |time: i64| -> ArrayRef {

@@ -186,7 +186,7 @@ impl Apply {
                 Apply::Compress(spec) => spec.stage(around.store.clone()),
                 Apply::Window(spec) => spec.stage(history),
                 Apply::Anomaly(spec) => Box::new(Anomaly::new(spec, around.store.clone())),
-                Apply::Correlate(spec) => Box::new(Correlate::new(spec, history)),
+                Apply::Correlate(spec) => Box::new(Correlate::new(spec, history, around.store.clone())),
                 Apply::Relabel(spec) => Box::new(Relabelling::new(around.mapping(spec))),
                 Apply::Rate(spec) => Box::new(Rate::new(spec, names, history)),
                 Apply::Join(spec) => Box::new(Join::new(spec, names, around.name.clone())),

@@ -122,8 +122,8 @@ fn check_finds_every_planted_fault_with_line_and_remedy() {
         ),
         (
             "f.toml",
-            "name = \"p\"\n[[stages]]\nname = \"a\"\nfrom = \"gone\"\napply.window = { every = \"1h\" }\n",
-            &["f.toml:4: stage `a` follows `gone`, which is no stage before it: leave `from` out"],
+            "name = \"p\"\n[[stages]]\nname = \"a\"\ninputs = [\"gone\"]\napply.window = { every = \"1h\" }\n",
+            &["f.toml:4: stage `a` takes `gone`, which is no source or stage before it: write one of live"],
         ),
         ("g.sql", "-- A report.\n-- title: T\nSELEC 1;\n", &["g.sql"]),
         ("h.sql", "SELECT (1;\nSELECT 2;\n", &["h.sql"]),

@@ -285,7 +285,13 @@ impl Compress {
                 (self.held(series, taken), "not in the sample")
             }
         };
+        // What is kept stands for more than itself: no row of its surroundings takes its place.
+        if let Some((_, kept)) = self.done.last().filter(|(of, _)| *of == series.0) {
+            let kept = kept.sample.time.nanos();
+            thin.around.retain(|(time, _)| *time != kept);
+        }
         let Some(point) = point else { return };
+        thin.around.retain(|(time, _)| *time != point.sample.time.nanos());
         // A mean is none of the samples that it is made of.
         let handed_on = u64::from(!matches!(thin.way, Way::Mean(_)));
         if point.samples > handed_on {
@@ -324,10 +330,15 @@ impl Compress {
             }
             thin.to_keep = self.spec.context as u32;
         }
-        thin.in_context = thin.to_keep > 0;
+        let is_kept = thin.to_keep > 0;
+        thin.to_keep = thin.to_keep.saturating_sub(1);
+        // The start of a window is where its mean stands.
+        let is_start = matches!(thin.way, Way::Mean(_)) && sample.time.nanos() % self.every == 0;
+        thin.in_context = is_kept && !is_start;
         if thin.in_context {
-            thin.to_keep -= 1;
             self.done.push((series.0, context(sample)));
+        }
+        if is_kept || is_start {
             return;
         }
         if thin.around.len() >= self.spec.context {

@@ -135,6 +135,19 @@ fn a_stop_in_the_midst_of_it_changes_nothing() {
 }
 
 #[test]
+fn surroundings_take_no_point_away() {
+    for seed in 0..8 {
+        for method in [Method::Door, Method::Band, Method::Mean, Method::Sample] {
+            let spec = CompressSpec { context: 4, ..spec(method) };
+            let (rows, _, _) = run(&spec, &walk(seed), None);
+            let (context, others): (Vec<&(i64, Row)>, Vec<_>) = rows.iter().partition(|(_, row)| row.3 == "context");
+            assert!(!context.is_empty(), "seed {seed} {method:?}");
+            assert_eq!(others.iter().map(|(_, row)| row.2).sum::<u64>(), 3000, "seed {seed} {method:?}");
+        }
+    }
+}
+
+#[test]
 fn a_constant_series_keeps_a_point_every_gap() {
     let samples: Vec<(i64, f64)> = (0..100).map(|time| (time, 4.0)).collect();
     let spec = CompressSpec { gap: Duration::from_nanos(25), ..CompressSpec::default() };

@@ -138,6 +138,11 @@ impl Origins {
         is_new.then_some((number, reached))
     }
 
+    /// How far a source is.
+    fn swept_of(&self, number: u16) -> i64 {
+        self.swept.get(usize::from(number)).copied().unwrap_or(i64::MIN)
+    }
+
     fn write(&self, out: &mut Writer) {
         out.u32(self.numbers.len() as u32);
         for (name, &number) in &self.numbers {

@@ -245,13 +245,18 @@ impl Sliding {
                     }
                     place.sample(*sample, lengths, &mut windows);
                 }
+                place.tell_to(self.origins.swept_of(place.source), lengths, &mut windows);
                 windows.extend(place.open(lengths));
                 done.extend(windows.into_iter().map(|window| (series, window)));
                 told.insert(series);
             }
         }
         for (series, place) in self.places.iter().enumerate().filter(|(at, _)| !told.contains(&(*at as u32))) {
-            done.extend(place.open(lengths).map(|window| (series as u32, window)));
+            let (mut place, mut windows) = (place.clone(), Vec::new());
+            // A series that moved has not been swept yet.
+            place.tell_to(self.origins.swept_of(place.source), lengths, &mut windows);
+            windows.extend(place.open(lengths));
+            done.extend(windows.into_iter().map(|window| (series as u32, window)));
         }
         self.done.append(&mut done);
         dirty
