@@ -11,11 +11,13 @@ use crate::stages::{List, PipelineSpec};
 pub const DEFAULT_PIPELINE: &str = include_str!("../../pipelines/default.toml");
 
 /// The pipelines that come with the program: the names of their files, and what these say.
-pub const PIPELINES: [(&str, &str); 4] = [
+pub const PIPELINES: [(&str, &str); 6] = [
     ("pipelines/default.toml", DEFAULT_PIPELINE),
     ("pipelines/tiers.toml", include_str!("../../pipelines/tiers.toml")),
     ("pipelines/sessions.toml", include_str!("../../pipelines/sessions.toml")),
     ("pipelines/smooth.toml", include_str!("../../pipelines/smooth.toml")),
+    ("pipelines/rates.toml", include_str!("../../pipelines/rates.toml")),
+    ("pipelines/slim.toml", include_str!("../../pipelines/slim.toml")),
 ];
 
 /// Reads a pipeline file's text.

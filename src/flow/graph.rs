@@ -145,7 +145,7 @@ impl Graph {
             is_ending: graph.is_ending.clone(),
         };
         let followed: BTreeSet<usize> = spec.nodes.iter().flat_map(|node| node.inputs.clone()).collect();
-        let told_twice: Vec<bool> = (0..spec.nodes.len()).map(|at| wiring.is_told_twice(&spec, at)).collect();
+        let told_twice: Vec<bool> = (0..spec.nodes.len()).map(|at| Wiring::is_told_twice(&spec, at)).collect();
         for (at, node) in spec.nodes.into_iter().enumerate() {
             match node.does {
                 Does::Source(source) => {
@@ -377,10 +377,11 @@ impl Wiring {
     }
 
     /// Whether a series may come to a stage by two ways.
-    fn is_told_twice(&self, spec: &GraphSpec, at: usize) -> bool {
+    fn is_told_twice(spec: &GraphSpec, at: usize) -> bool {
         let inputs = &spec.nodes[at].inputs;
         let is_made = |from: usize| matches!(spec.nodes[from].does, Does::Stage { renames: true, .. });
-        inputs.len() > 1 || inputs.iter().any(|&from| is_made(from) && self.widths[from] > 1)
+        // However many threads there are: a state must fit another number of them.
+        inputs.len() > 1 || inputs.iter().any(|&from| is_made(from))
     }
 
     fn threads(&self) -> usize {
