@@ -85,7 +85,7 @@ impl Files {
         let format = format(file).map_err(anyhow::Error::msg)?;
         if format == Format::Parquet {
             let input = ParquetInput::open(&RealDisk, &file.path)?;
-            let mut columns = Columns::new(&input.schema.clone(), &mapping, stem)?;
+            let mut columns = Columns::new(&input.schema, &mapping, stem)?;
             for batch in input {
                 columns.read(&batch?, gather)?;
             }

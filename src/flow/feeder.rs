@@ -123,11 +123,11 @@ impl Feeder {
 
     /// The governor has changed its zone: a step of its own, so that it does not matter what came with it.
     fn pressure(&mut self, batch: &Batch) {
-        let zones = batch.rows.iter().filter(|rows| rows.table == Table::Zones).filter_map(|rows| {
+        let mut zones = batch.rows.iter().filter(|rows| rows.table == Table::Zones).filter_map(|rows| {
             let zones = rows.batch.column_by_name("zone")?.as_string_opt::<i32>()?;
             Zone::of_name(zones.iter().flatten().next_back()?)
         });
-        if let Some(zone) = zones.last() {
+        if let Some(zone) = zones.next_back() {
             self.send(&vec![Event::Pressure(Effects::of(zone).compression)]);
         }
     }
@@ -135,7 +135,7 @@ impl Feeder {
     fn cut(&mut self, cut: Cut) {
         let ahead = self.order.ahead();
         let mut step = Step::new();
-        if ahead.len() > 0 && self.poison.told().is_none() {
+        if !ahead.is_empty() && self.poison.told().is_none() {
             step.push(Event::Ahead(Arc::new(ahead)));
         }
         step.push(Event::Checkpoint(cut));
@@ -238,7 +238,7 @@ fn chosen(event: &Event, known: &mut Vec<u8>, wanted: &Wanted) -> Option<Event> 
                 chosen.push(series, sample.time, sample.value);
             }
         }
-        (chosen.len() > 0).then(|| Arc::new(chosen))
+        (!chosen.is_empty()).then(|| Arc::new(chosen))
     };
     match event {
         Event::Batch(batch) => some(batch).map(Event::Batch),

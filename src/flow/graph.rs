@@ -270,7 +270,7 @@ impl Graph {
         let queued =
             if is_source { self.queue.len() } else { post.queues.iter().map(Receiver::len).max().unwrap_or(0) };
         // What waits anywhere before it came in after what it did last.
-        let waits = self.queue.len() > 0 || queued > 0 || self.is_behind(post);
+        let waits = !self.queue.is_empty() || queued > 0 || self.is_behind(post);
         let arrived = meter.arrived.load(Ordering::Relaxed);
         StageStats {
             pipeline: self.name.clone(),

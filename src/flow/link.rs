@@ -43,7 +43,7 @@ fn parts(step: &Step, of: usize) -> Vec<Step> {
     let mut parts: Vec<Step> = vec![Step::with_capacity(step.len()); of];
     let mut each = |batch: &Arc<Batch>, event: fn(Arc<Batch>) -> Event| {
         for (part, batch) in parts.iter_mut().zip(split(batch, of)) {
-            if batch.len() > 0 {
+            if !batch.is_empty() {
                 part.push(event(Arc::new(batch)));
             }
         }

@@ -219,10 +219,10 @@ impl Order {
 
     fn tell(&mut self, step: &mut Step) {
         let like = self.told.part(0);
-        if self.told.len() > 0 {
+        if !self.told.is_empty() {
             step.push(Event::Batch(Arc::new(std::mem::replace(&mut self.told, like.clone()))));
         }
-        if self.late.len() > 0 {
+        if !self.late.is_empty() {
             step.push(Event::Late(Arc::new(std::mem::replace(&mut self.late, like))));
         }
     }

@@ -69,7 +69,7 @@ impl Sink for Gathered {
         for (series, sample) in self.made.of(batch).iter().filter(|(_, sample)| self.span.contains(sample.time)) {
             chosen.push(series, sample.time, sample.value);
         }
-        if chosen.len() > 0 {
+        if !chosen.is_empty() {
             self.found().samples.push(chosen);
         }
     }

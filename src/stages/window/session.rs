@@ -304,10 +304,9 @@ impl Stage for Sessions {
         let Some((source, reached)) = self.origins.reached(watermark, self.gap.min(1_000_000_000)) else { return };
         for (series, place) in self.places.iter_mut().enumerate().filter(|(_, place)| place.source == source) {
             let moves = std::mem::take(&mut place.moves) && watermark.time != Timestamp::MAX;
-            if !moves && place.open.as_ref().is_some_and(|open| open.last_time.saturating_add(self.gap) < reached) {
-                if let Some(open) = place.open.take() {
-                    place.tell(series as u32, open, &mut self.found);
-                }
+            let is_over = |open: &mut Aggregate| !moves && open.last_time.saturating_add(self.gap) < reached;
+            if let Some(open) = place.open.take_if(is_over) {
+                place.tell(series as u32, open, &mut self.found);
             }
         }
         self.emit(out);

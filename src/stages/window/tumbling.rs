@@ -33,6 +33,9 @@ struct Tier {
 
 const CLOSED: Tier = Tier { open: None, closed: i64::MIN };
 
+/// Windows of one series: tiers and starts.
+type Dirty = Vec<(u16, i64)>;
+
 /// What was found: closed windows by tier, and those that must be computed anew.
 #[derive(Default)]
 struct Found {
@@ -158,7 +161,7 @@ impl Found {
     }
 
     /// Takes out the longest window and all that lie in it: series, span, tiers and starts.
-    fn next_dirty(&mut self, lengths: &[i64]) -> Option<(u32, Span, Vec<(u16, i64)>)> {
+    fn next_dirty(&mut self, lengths: &[i64]) -> Option<(u32, Span, Dirty)> {
         let (tier, series, start) = self.dirty.pop_last()?;
         let end = start.saturating_add(lengths[usize::from(tier)]);
         let mut dirty: Vec<(u16, i64)> = Vec::new();
