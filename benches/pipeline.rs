@@ -5,18 +5,21 @@
 //! cargo bench --bench pipeline [-- NAME]     only those whose name holds NAME
 //! ```
 //! Of each case the best of several runs by CPU time, so that what else the machine does matters little. Batches are made
-//! before; rows are counted and dropped.
+//! before; rows are counted and dropped. The last case, `latency`, sends 500,000 samples a second by the clock and tells how long
+//! after the sample that completes an hour of its series came the row of that hour was with the sink.
 
 #![allow(clippy::disallowed_methods, reason = "a measurement asks the clock")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use arrow::array::AsArray;
+use arrow::datatypes::TimestampNanosecondType;
 use plimsoll::config::{DEFAULT_PIPELINE, read_pipeline};
 use plimsoll::flow::{Graph, Sink};
-use plimsoll::model::{Batch, Labels, Rows, SeriesDef, SeriesId, Timestamp};
+use plimsoll::model::{Batch, Labels, Rows, SeriesDef, Table, Timestamp};
 use plimsoll::stages::{Apply, Edges, PipelineSpec};
 use plimsoll::store::{Store, StoreSpec};
 use plimsoll::world::World;
@@ -27,6 +30,8 @@ const STEP: i64 = 10_000_000_000;
 const STEPS: usize = 360;
 const HOURS: usize = 6;
 const RUNS: usize = 3;
+/// Between two steps where they are sent by the clock: 500,000 samples a second.
+const TICK: Duration = Duration::from_millis(20);
 /// 2026-01-01
 const START: i64 = 1_767_225_600_000_000_000;
 
@@ -89,7 +94,7 @@ fn run(spec: &PipelineSpec, store: &Arc<Store>, values: &[Vec<f64>]) -> (f64, f6
             Batch {
                 source: source.clone(),
                 arrived: Timestamp::from_nanos(time),
-                series: (0..SERIES).map(|n| SeriesId(n).0).collect(),
+                series: (0..SERIES).collect(),
                 times: vec![time; SERIES as usize],
                 values: values[at % STEPS].clone(),
                 ..Batch::default()
@@ -106,6 +111,60 @@ fn run(spec: &PipelineSpec, store: &Arc<Store>, values: &[Vec<f64>]) -> (f64, f6
     drop(graph);
     let used = cpu() - before;
     (samples as f64 / used, used / started.elapsed().as_secs_f64(), counted.0.load(Ordering::Relaxed))
+}
+
+/// Notes when rows of hours come.
+#[derive(Default)]
+struct Noted(std::sync::Mutex<Vec<(i64, Instant)>>);
+
+impl Sink for Noted {
+    fn rows(&self, rows: Rows) {
+        if rows.table != Table::Rollups {
+            return;
+        }
+        let (now, times) = (Instant::now(), rows.batch.column(2).as_primitive::<TimestampNanosecondType>());
+        self.0.lock().unwrap().extend(times.values().iter().map(|&time| (time, now)));
+    }
+}
+
+/// Milliseconds from the arrival of the sample that completes a row to the row: half, 99 % and the longest; and rows.
+fn latency(spec: &PipelineSpec, store: &Arc<Store>, values: &[Vec<f64>]) -> (f64, f64, f64, usize) {
+    let noted = Arc::new(Noted::default());
+    let sink: Arc<dyn Sink> = noted.clone();
+    let graph =
+        Graph::start(spec.graph(store, &Edges::default()), store.world(), &sink, &BTreeMap::new()).expect("threads");
+    let source: Arc<str> = "bench".into();
+    let mut sent: BTreeMap<i64, Instant> = BTreeMap::new();
+    let started = Instant::now();
+    for at in 0..STEPS * 5 {
+        let due = TICK * at as u32;
+        std::thread::sleep(due.saturating_sub(started.elapsed()));
+        let time = START + at as i64 * STEP;
+        let batch = Batch {
+            source: source.clone(),
+            arrived: Timestamp::from_nanos(time),
+            series: (0..SERIES).collect(),
+            times: vec![time; SERIES as usize],
+            values: values[at % STEPS].clone(),
+            ..Batch::default()
+        };
+        sent.insert(time, Instant::now());
+        graph.pass(&Arc::new(batch));
+    }
+    drop(graph);
+    let hour = STEPS as i64 * STEP;
+    let lateness = spec.lateness.as_nanos() as i64;
+    let completed = |start: i64| sent.get(&(start + hour + (lateness + STEP - 1) / STEP * STEP));
+    let noted = noted.0.lock().unwrap();
+    let waited = noted.iter().filter_map(|(start, came)| Some(came.duration_since(*completed(*start)?)));
+    let mut waited: Vec<f64> = waited.map(|waited| waited.as_secs_f64() * 1e3).collect();
+    waited.sort_by(f64::total_cmp);
+    let share = |share: f64| waited[((waited.len() - 1) as f64 * share) as usize];
+    (share(0.5), share(0.99), share(1.0), waited.len())
+}
+
+fn is_wanted(name: &str) -> bool {
+    std::env::args().skip(1).all(|only| only.starts_with("--") || name.contains(&only))
 }
 
 fn main() {
@@ -126,12 +185,18 @@ fn main() {
     let (store, values) = (store(folder.path()), values());
     println!("{SERIES} series every 10 s, {HOURS} hours; best of {RUNS}");
     for (name, spec) in cases {
-        if !std::env::args().skip(1).all(|only| only.starts_with("--") || name.contains(&only)) {
+        if !is_wanted(name) {
             continue;
         }
         let runs = (0..RUNS).map(|_| run(&spec, &store, &values));
         let best = runs.max_by(|a, b| a.0.total_cmp(&b.0)).unwrap_or_default();
         let (rate, cores, rows) = best;
         println!("{name:<30} {:>6.2} M samples/s a core, {cores:.2} cores busy, {rows} rows", rate / 1e6);
+    }
+    if is_wanted("latency") {
+        let (half, most, all, rows) = latency(&default, &store, &values);
+        println!(
+            "latency at 500,000 samples/s     p50 {half:.1} ms, p99 {most:.1} ms, longest {all:.1} ms, {rows} rows"
+        );
     }
 }

@@ -205,9 +205,7 @@ fn write(replayed: &Replayed, node: &Node) -> anyhow::Result<()> {
     rows.into_iter().for_each(|rows| node.store.add_rows(rows));
     node.store.flush()?;
     if stay > 0 {
-        eprintln!(
-            "{stay} stored rows of anomalies and compressed were not found again and stay: these tables take none back"
-        );
+        eprintln!("{stay} stored rows of anomalies were not found again and stay: that table takes none back");
     }
     Ok(())
 }

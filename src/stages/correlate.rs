@@ -14,7 +14,7 @@ use hashbrown::HashMap;
 use serde::Deserialize;
 
 use crate::flow::codec::{Reader, Writer};
-use crate::flow::{Cut, History, Out, Past, Shard, Stage, Watermark};
+use crate::flow::{Compression, Cut, History, Out, Past, Shard, Stage, Watermark};
 use crate::model::{Batch, Rows, Sample, SeriesId, Span, Table, Timestamp};
 use crate::stats::{Pair, normalize, pairs_above};
 use crate::store::Store;
@@ -116,6 +116,8 @@ pub(super) struct Correlate {
     /// Names of series, by which they are sorted: numbers go by what came first.
     names: HashMap<u32, Arc<str>>,
     store: Weak<Store>,
+    /// Whether windows wait until the machine is less short of something.
+    waits: bool,
 }
 
 impl Correlate {
@@ -135,6 +137,7 @@ impl Correlate {
             history,
             names: HashMap::new(),
             store,
+            waits: false,
         }
     }
 
@@ -227,6 +230,9 @@ impl Correlate {
         for start in passed {
             self.worked = self.worked.max(start);
             match self.open.remove(&start).and_then(|open| open.kept) {
+                _ if self.waits => {
+                    self.dirty.insert(start);
+                }
                 Some(kept) => self.tell(start, kept.rows(self.steps, self.spec.points), out),
                 None => unkept.push(start),
             }
@@ -440,9 +446,16 @@ impl Stage for Correlate {
         self.work_out_passed(out);
     }
 
+    /// Comparing all pairs is heavy work: it waits while the machine has no room for it.
+    fn pressure(&mut self, compression: Compression) {
+        self.waits = compression == Compression::Emergency;
+    }
+
     /// Works out one window that was put off.
     fn idle(&mut self, out: &mut Out<'_>) {
-        if let Some(start) = self.dirty.pop_first() {
+        if !self.waits
+            && let Some(start) = self.dirty.pop_first()
+        {
             self.work_out_stored(&[start], out);
         }
     }
