@@ -120,6 +120,11 @@ pub trait Past {
     /// [`Past::series`].
     fn read(&mut self, series: SeriesId, span: Span, take: &mut dyn FnMut(&[Sample])) -> bool;
 
+    /// Series in the order in which they are read quickest.
+    fn in_order(&self, series: Vec<SeriesId>) -> Vec<SeriesId> {
+        series
+    }
+
     /// The oldest time of a series that is kept whole, in nanoseconds.
     fn oldest(&self, series: SeriesId) -> i64;
 }

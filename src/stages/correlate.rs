@@ -451,13 +451,17 @@ impl Stage for Correlate {
         self.waits = compression == Compression::Emergency;
     }
 
-    /// Works out one window that was put off.
+    /// Works out windows that were put off, as many as are read at one go.
     fn idle(&mut self, out: &mut Out<'_>) {
-        if !self.waits
-            && let Some(start) = self.dirty.pop_first()
-        {
-            self.work_out_stored(&[start], out);
+        if self.waits || self.dirty.is_empty() {
+            return;
         }
+        let count = (CELLS / (self.steps * self.cursors.len().max(1))).max(1);
+        let starts: Vec<i64> = self.dirty.iter().take(count).copied().collect();
+        starts.iter().for_each(|start| {
+            self.dirty.remove(start);
+        });
+        self.work_out_stored(&starts, out);
     }
 
     fn checkpoint(&mut self, cut: Cut, out: &mut Out<'_>) -> Vec<u8> {

@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 
 use crate::flow::{History, Past};
 use crate::model::{Sample, SeriesId, Span};
-use crate::store::{Snapshot, Store};
+use crate::store::{Scan, Snapshot, Store};
 
 /// All samples of the store, or those of some series.
 pub(super) struct Stored {
@@ -14,13 +14,16 @@ pub(super) struct Stored {
 
 struct StoredPast {
     snapshot: Option<Snapshot>,
+    /// Of all times: what it read of the files serves the next series, too.
+    scan: Option<Scan>,
     wanted: Option<Arc<dyn Fn(SeriesId) -> bool + Send + Sync>>,
 }
 
 impl History for Stored {
     fn open(&self) -> Box<dyn Past> {
         let snapshot = self.store.upgrade().map(|store| store.history());
-        Box::new(StoredPast { snapshot, wanted: self.wanted.clone() })
+        let scan = snapshot.as_ref().map(|snapshot| snapshot.scan(Vec::new(), Span::ALL));
+        Box::new(StoredPast { snapshot, scan, wanted: self.wanted.clone() })
     }
 }
 
@@ -34,22 +37,25 @@ impl Past for StoredPast {
     fn series(&self, span: Span) -> Vec<SeriesId> {
         let Some(snapshot) = &self.snapshot else { return Vec::new() };
         let all = (0..snapshot.series_count() as u32).map(SeriesId).filter(|&id| self.is_wanted(id));
-        all.filter(|&id| snapshot.time_range(id).is_some_and(|(first, last)| span.touches(first, last))).collect()
+        let touched = all.filter(|&id| snapshot.time_range(id).is_some_and(|(first, last)| span.touches(first, last)));
+        snapshot.registry().file_order(touched).into_iter().map(|(_, id)| id).collect()
+    }
+
+    fn in_order(&self, series: Vec<SeriesId>) -> Vec<SeriesId> {
+        let Some(snapshot) = &self.snapshot else { return series };
+        snapshot.registry().file_order(series).into_iter().map(|(_, id)| id).collect()
     }
 
     fn read(&mut self, series: SeriesId, span: Span, take: &mut dyn FnMut(&[Sample])) -> bool {
-        let Some(snapshot) = &self.snapshot else { return false };
         if !self.is_wanted(series) {
             return true;
         }
-        match snapshot.scan(vec![series], span).next_in_pieces(take) {
-            Some(Ok(_)) => true,
-            Some(Err(error)) => {
+        let Some(scan) = &mut self.scan else { return false };
+        scan.read_in_pieces(series, span, take)
+            .inspect_err(|error| {
                 tracing::warn!(%error, "a stage cannot read a series again: its windows stay as they are");
-                false
-            }
-            None => false,
-        }
+            })
+            .is_ok()
     }
 
     fn oldest(&self, series: SeriesId) -> i64 {

@@ -181,9 +181,23 @@ impl Scan {
     ///
     /// # Errors
     /// A segment that does not read; what was handed on before is right.
-    pub fn next_in_pieces(&mut self, mut take: impl FnMut(&[Sample])) -> Option<Result<SeriesId, StoreError>> {
+    pub fn next_in_pieces(&mut self, take: impl FnMut(&[Sample])) -> Option<Result<SeriesId, StoreError>> {
         let series = self.series.next()?;
-        let span = self.span.intersect(self.snapshot.kept.span(series));
+        Some(self.read_in_pieces(series, self.span, take).map(|()| series))
+    }
+
+    /// The same of any series, within a part of the span. What was read of the files is kept for the next call, so that those
+    /// which lie side by side (the order of [`crate::catalog::Registry::file_order`]) cost little.
+    ///
+    /// # Errors
+    /// As [`Scan::next_in_pieces`].
+    pub fn read_in_pieces(
+        &mut self,
+        series: SeriesId,
+        span: Span,
+        mut take: impl FnMut(&[Sample]),
+    ) -> Result<(), StoreError> {
+        let span = span.intersect(self.span).intersect(self.snapshot.kept.span(series));
         let mut pieces = Pieces::new(span);
         for cursor in &mut self.cursors {
             if let Some(entry) = cursor.segment().entry(series).copied() {
@@ -194,10 +208,10 @@ impl Scan {
         loop {
             match pieces.next() {
                 Ok(Some(points)) => take(&points.into_samples()),
-                Ok(None) => return Some(Ok(series)),
+                Ok(None) => return Ok(()),
                 Err(error) => {
                     pieces.at_fault().into_iter().for_each(|number| self.snapshot.suspects.name(number, &error));
-                    return Some(Err(error));
+                    return Err(error);
                 }
             }
         }

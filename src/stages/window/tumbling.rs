@@ -1,6 +1,6 @@
 //! Windows of fixed length that follow each other, and tiers made of them: rows of `rollups`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
@@ -40,8 +40,8 @@ type Dirty = Vec<(u16, i64)>;
 #[derive(Default)]
 struct Found {
     done: Vec<(u32, u16, Aggregate)>,
-    /// Tier, series and start.
-    dirty: BTreeSet<(u16, u32, i64)>,
+    /// By series: tier and start.
+    dirty: BTreeMap<u32, BTreeSet<(u16, i64)>>,
 }
 
 impl Place {
@@ -160,26 +160,30 @@ impl Found {
         self.dirty_from(0, series, time, lengths);
     }
 
-    /// Takes out the longest window and all that lie in it: series, span, tiers and starts.
-    fn next_dirty(&mut self, lengths: &[i64]) -> Option<(u32, Span, Dirty)> {
-        let (tier, series, start) = self.dirty.pop_last()?;
+    /// Takes out the longest window of a series and all that lie in it: span, tiers and starts.
+    fn next_dirty(&mut self, series: u32, lengths: &[i64]) -> Option<(Span, Dirty)> {
+        let all = self.dirty.get_mut(&series)?;
+        let Some((tier, start)) = all.pop_last() else {
+            self.dirty.remove(&series);
+            return None;
+        };
         let end = start.saturating_add(lengths[usize::from(tier)]);
-        let mut dirty: Vec<(u16, i64)> = Vec::new();
+        let mut dirty: Dirty = Vec::new();
         for below in 0..tier {
-            let within = self.dirty.range((below, series, start)..(below, series, end));
-            dirty.extend(within.map(|&(tier, _, start)| (tier, start)));
+            dirty.extend(all.range((below, start)..(below, end)));
         }
-        dirty.iter().for_each(|&(tier, start)| {
-            self.dirty.remove(&(tier, series, start));
+        dirty.iter().for_each(|window| {
+            all.remove(window);
         });
         dirty.push((tier, start));
-        Some((series, Span::new(Timestamp::from_nanos(start), Timestamp::from_nanos(end)), dirty))
+        Some((Span::new(Timestamp::from_nanos(start), Timestamp::from_nanos(end)), dirty))
     }
 
     /// Those of the tier `from` and longer.
     fn dirty_from(&mut self, from: usize, series: u32, time: i64, lengths: &[i64]) {
+        let all = self.dirty.entry(series).or_default();
         for (at, &length) in lengths.iter().enumerate().skip(from) {
-            self.dirty.insert((at as u16, series, floor(time, length)));
+            all.insert((at as u16, floor(time, length)));
         }
     }
 }
@@ -212,7 +216,7 @@ impl Tumbling {
     /// Computes dirty windows anew from what is stored, as many as `samples` allow.
     fn redo(&mut self, samples: usize) {
         let Some(history) = self.history.clone() else {
-            self.lost += self.found.dirty.len() as u64;
+            self.lost += self.put_off();
             self.found.dirty.clear();
             return;
         };
@@ -220,12 +224,15 @@ impl Tumbling {
             return;
         }
         let (mut past, mut read) = (history.open(), 0);
-        while read < samples
-            && let Some((series, span, dirty)) = self.found.next_dirty(&self.lengths)
-        {
-            let last = self.place(series).last.unwrap_or(i64::MIN);
-            if let Some(bases) = read_bases(&mut *past, series, span, (self.lengths[0], last), &mut read) {
-                self.put(series, &kept(&*past, series, dirty), bases);
+        for SeriesId(series) in past.in_order(self.found.dirty.keys().copied().map(SeriesId).collect()) {
+            while let Some((span, dirty)) = self.found.next_dirty(series, &self.lengths) {
+                let last = self.place(series).last.unwrap_or(i64::MIN);
+                if let Some(bases) = read_bases(&mut *past, series, span, (self.lengths[0], last), &mut read) {
+                    self.put(series, &kept(&*past, series, dirty), bases);
+                }
+            }
+            if read >= samples {
+                return;
             }
         }
     }
@@ -234,14 +241,16 @@ impl Tumbling {
     fn tell_stored(&mut self, mut found: Found) {
         let Some(history) = self.history.clone().filter(|_| !found.dirty.is_empty()) else { return };
         let mut past = history.open();
-        while let Some((series, span, dirty)) = found.next_dirty(&self.lengths) {
-            let every = (self.lengths[0], i64::MAX);
-            let Some(mut level) = read_bases(&mut *past, series, span, every, &mut 0) else { continue };
-            let dirty = kept(&*past, series, dirty);
-            for (tier, &length) in self.lengths.iter().enumerate() {
-                level = if tier == 0 { level } else { fold(&level, length) };
-                for window in level.iter().filter(|window| dirty.contains(&(tier as u16, window.start))) {
-                    self.found.done.push((series, tier as u16, window.clone()));
+        for SeriesId(series) in past.in_order(found.dirty.keys().copied().map(SeriesId).collect()) {
+            while let Some((span, dirty)) = found.next_dirty(series, &self.lengths) {
+                let every = (self.lengths[0], i64::MAX);
+                let Some(mut level) = read_bases(&mut *past, series, span, every, &mut 0) else { continue };
+                let dirty = kept(&*past, series, dirty);
+                for (tier, &length) in self.lengths.iter().enumerate() {
+                    level = if tier == 0 { level } else { fold(&level, length) };
+                    for window in level.iter().filter(|window| dirty.contains(&(tier as u16, window.start))) {
+                        self.found.done.push((series, tier as u16, window.clone()));
+                    }
                 }
             }
         }
@@ -314,11 +323,13 @@ impl Tumbling {
     fn state(&self) -> Vec<u8> {
         let mut state = Writer::default();
         self.origins.write(&mut state);
-        state.u32(self.found.dirty.len() as u32);
-        for &(tier, series, start) in &self.found.dirty {
-            state.u32(u32::from(tier));
-            state.u32(series);
-            state.i64(start);
+        state.u32(self.put_off() as u32);
+        for (&series, windows) in &self.found.dirty {
+            for &(tier, start) in windows {
+                state.u32(u32::from(tier));
+                state.u32(series);
+                state.i64(start);
+            }
         }
         for (series, place) in self.places.iter().enumerate() {
             let Some(last) = place.last else { continue };
@@ -338,9 +349,9 @@ impl Tumbling {
     fn read(&mut self, from: &mut Reader<'_>, shard: Shard) -> Option<()> {
         let numbers = self.origins.read(from)?;
         for _ in 0..from.u32()? {
-            let dirty = (from.u32()? as u16, from.u32()?, from.i64()?);
-            if shard.has(dirty.1) {
-                self.found.dirty.insert(dirty);
+            let (tier, series, start) = (from.u32()? as u16, from.u32()?, from.i64()?);
+            if shard.has(series) {
+                self.found.dirty.entry(series).or_default().insert((tier, start));
             }
         }
         while !from.0.is_empty() {
@@ -470,6 +481,6 @@ impl Stage for Tumbling {
     }
 
     fn put_off(&self) -> u64 {
-        self.found.dirty.len() as u64
+        self.found.dirty.values().map(|windows| windows.len() as u64).sum()
     }
 }
