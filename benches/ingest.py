@@ -1,6 +1,6 @@
 """Ingest over HTTP: plimsoll beside VictoriaMetrics, the same bodies on the same machine in one run.
 
-    python3 benches/ingest.py [--hours 24] [--noise int dec2 float] [--recording FILE.parquet] [--rounds 3]
+    python3 benches/ingest.py [--hours 24] [--noise int dec2 float] [--recording FILE.parquet] [--rounds 3] [--connections 2]
                               [--skip-victoria] [--out TABLE.md]
 
 Each server starts on a fresh directory and a free port of 127.0.0.1, takes the whole load, is left alone until its CPU
@@ -66,6 +66,7 @@ class Load:
     first: int  # seconds
     last: int
     path: str = "/write"
+    connections: int = CONNECTIONS
     headers: dict = field(default_factory=lambda: {"Content-Type": "text/plain; charset=utf-8"})
 
 
@@ -264,8 +265,9 @@ class Sent:
     held: int = 0  # answers that said: later
 
 
-def send(load, port, connections=CONNECTIONS):
+def send(load, port, connections=None):
     """Posts every body over connections that are never opened again. A body is sent again only where it was refused."""
+    connections = connections or load.connections
     queue, sent, faults = iter(load.bodies), Sent(0), []
     lock, text = threading.Lock(), memoryview(load.bytes)
 
@@ -583,6 +585,7 @@ def parsed():
     parser.add_argument("--binary", help="plimsoll to measure (default: cargo build --release)")
     parser.add_argument("--skip-victoria", action="store_true", help="measure plimsoll alone")
     parser.add_argument("--rounds", type=int, default=1, help="measure so often and show medians (default 1)")
+    parser.add_argument("--connections", type=int, default=CONNECTIONS, help=f"send over so many (default {CONNECTIONS})")
     parser.add_argument("--folder", help="where data directories are made (default: the temporary folder)")
     parser.add_argument("--out", metavar="FILE", help="write the tables here, too")
     return parser.parse_args()
@@ -606,7 +609,7 @@ def loads(args, folder):
 
 def section(args, name, load, systems, medians):
     rounds = "one round" if args.rounds == 1 else f"medians of {args.rounds} rounds"
-    title = f"{load.samples:,} samples in bodies of {LINES_A_BODY:,} lines over {CONNECTIONS} connections; {rounds}."
+    title = f"{load.samples:,} samples in bodies of {LINES_A_BODY:,} lines over {load.connections} connections; {rounds}."
     return f"### {name}\n\n{title}\n\n{table(medians)}\n\n{held_against(systems, medians)}\n\n"
 
 
@@ -620,6 +623,7 @@ def main():
         for name, path in loads(args, folder):
             print(name, file=sys.stderr)
             load = read_load(path)
+            load.connections = args.connections
             systems = [Plimsoll(binaries[0], pipelines, sync) for pipelines in (True, False) for sync in ("interval", "always")]
             systems += [Victoria(binary) for binary in binaries[1:]]
             runs = measure_in_turn(systems, load, args.rounds, folder)
