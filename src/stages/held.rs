@@ -34,10 +34,13 @@ impl Sources {
         }
     }
 
-    /// Takes a watermark: how far all are now; [`i64::MAX`] where all are idle.
+    /// Takes a watermark: how far all are now that have brought something; [`i64::MAX`] where all are idle. One that brings
+    /// nothing here, as what is new beside a history that is sent, is nobody to wait for.
     pub fn reached(&mut self, watermark: &Watermark, out: &mut Out<'_>) -> i64 {
         self.announce(out);
-        self.marks.insert(watermark.source.clone(), watermark.time.nanos());
+        if let Some(mark) = self.marks.get_mut(&watermark.source) {
+            *mark = watermark.time.nanos();
+        }
         self.marks.values().copied().min().unwrap_or(BEFORE_ALL)
     }
 
