@@ -5,24 +5,45 @@ use std::sync::Arc;
 use super::event::{Event, Step};
 use crate::model::{Batch, SeriesId, Timestamp};
 
-/// Takes the steps of several inputs for one step of the source. What the inputs were told in it is later than what they
-/// were told before, so within a step is all that must be put in order. Of two samples of a series for one time, as where
-/// both inputs hand the same one on, that of the later input counts. What steers is taken from the first.
-pub(super) fn merged(steps: Vec<Step>) -> Step {
-    let (mut batches, mut others, mut control) = (Vec::<Vec<Arc<Batch>>>::new(), Step::new(), Step::new());
+/// Puts the steps of several inputs for one step of the source together, where each brings its own series. All steer alike, but
+/// for the watermarks of stages that hold samples back.
+pub(super) fn gathered(steps: Vec<Step>) -> Step {
+    let (mut all, mut control) = (Step::new(), Step::new());
     for (at, step) in steps.into_iter().enumerate() {
-        for event in step {
-            match event {
-                Event::Batch(batch) => add(&mut batches, batch),
-                event if !event.is_control() => others.push(event),
-                event if at == 0 => control.push(event),
-                _ => {}
-            }
+        let (steering, told): (Step, Step) = step.into_iter().partition(Event::is_control);
+        all.extend(told);
+        if at == 0 {
+            control = steering;
+        } else {
+            steering.into_iter().for_each(|event| add_watermark(event, &mut control));
+        }
+    }
+    all.append(&mut control);
+    all
+}
+
+/// Adds a watermark that the other inputs do not tell, before what ends the step.
+fn add_watermark(event: Event, control: &mut Step) {
+    let Event::Watermark(watermark) = &event else { return };
+    if !control.iter().any(|known| matches!(known, Event::Watermark(known) if known == watermark)) {
+        let end = control.iter().position(|known| !matches!(known, Event::Watermark(_))).unwrap_or(control.len());
+        control.insert(end, event);
+    }
+}
+
+/// The same where they bring the same series. What the inputs were told in the step is later than what they were told before,
+/// so within it is all that must be put in order. Of two samples of a series for one time, as where both inputs hand the same
+/// one on, that of the later input counts.
+pub(super) fn merged(steps: Vec<Step>) -> Step {
+    let (mut batches, mut others) = (Vec::<Vec<Arc<Batch>>>::new(), Step::new());
+    for event in gathered(steps) {
+        match event {
+            Event::Batch(batch) => add(&mut batches, batch),
+            event => others.push(event),
         }
     }
     let mut step: Step = batches.into_iter().map(|of_source| Event::Batch(in_order(of_source))).collect();
     step.append(&mut others);
-    step.append(&mut control);
     step
 }
 
@@ -55,4 +76,27 @@ fn in_order(mut batches: Vec<Arc<Batch>>) -> Arc<Batch> {
         }
     }
     Arc::new(merged)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::{Cut, Watermark};
+
+    #[test]
+    fn what_only_a_later_input_is_past_is_told_before_the_step_ends() {
+        let mark = |source: &str| Event::Watermark(Watermark { source: source.into(), time: Timestamp::from_nanos(5) });
+        let end = || Event::Checkpoint(Cut { number: 1, last: false });
+        for put_together in [gathered, merged] {
+            let step = put_together(vec![vec![mark("live"), end()], vec![mark("live"), mark("held"), end()]]);
+            let told: Vec<&str> = step
+                .iter()
+                .map(|event| match event {
+                    Event::Watermark(watermark) => &*watermark.source,
+                    _ => "end",
+                })
+                .collect();
+            assert_eq!(told, ["live", "held", "end"]);
+        }
+    }
 }

@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::event::{Event, Step, Watermark};
 use super::link::{Outlet, send_all};
-use super::merge::merged;
+use super::merge::{gathered, merged};
 use super::meter::{Meter, Poison};
 use super::stage::{Out, Sink, Stage};
 use crate::model::Timestamp;
@@ -74,13 +74,13 @@ impl Work {
         let mut step = Step::new();
         loop {
             let Some(taken) = self.take(&mut progress, &mut step) else { return };
-            let is_end = taken.iter().any(|event| matches!(event, Event::Stop));
+            let control: Step = taken.iter().filter(|event| event.is_control()).cloned().collect();
+            let is_end = control.iter().any(|event| matches!(event, Event::Stop));
             if self.poison.told().is_none() {
-                self.guarded(|work, step| work.step(taken.clone(), &mut progress, step), &mut step);
+                self.guarded(|work, step| work.step(taken, &mut progress, step), &mut step);
             }
             if self.poison.told().is_some() {
-                step.clear();
-                step.extend(taken.into_iter().filter(Event::is_control));
+                step = control;
             }
             send_all(&self.outlets, std::mem::take(&mut step));
             if is_end {
@@ -186,31 +186,6 @@ impl Work {
         let ended = self.world.clock.elapsed();
         progress.next_idle = ended + IDLE_EVERY.max((ended - started) * IDLE_SHARE);
         self.meter.put_off.store(self.stage.put_off(), Ordering::Relaxed);
-    }
-}
-
-/// What several threads of one stage tell: each its own series, and all steer alike.
-fn gathered(steps: Vec<Step>) -> Step {
-    let (mut all, mut control) = (Step::new(), Step::new());
-    for (at, step) in steps.into_iter().enumerate() {
-        let (steering, told): (Step, Step) = step.into_iter().partition(Event::is_control);
-        all.extend(told);
-        if at == 0 {
-            control = steering;
-        } else {
-            steering.into_iter().for_each(|event| add_watermark(event, &mut control));
-        }
-    }
-    all.append(&mut control);
-    all
-}
-
-/// Adds a watermark that the other inputs do not tell, before what ends the step.
-fn add_watermark(event: Event, control: &mut Step) {
-    let Event::Watermark(watermark) = &event else { return };
-    if !control.iter().any(|known| matches!(known, Event::Watermark(known) if known == watermark)) {
-        let end = control.iter().position(|known| !matches!(known, Event::Watermark(_))).unwrap_or(control.len());
-        control.insert(end, event);
     }
 }
 
