@@ -83,24 +83,25 @@ fn store(dir: &std::path::Path) -> Arc<Store> {
     Arc::new(store)
 }
 
+/// A value of every series, at one step.
+fn batch(source: &Arc<str>, at: usize, values: &[Vec<f64>]) -> Batch {
+    let time = START + at as i64 * STEP;
+    Batch {
+        source: source.clone(),
+        arrived: Timestamp::from_nanos(time),
+        series: (0..SERIES).collect(),
+        times: vec![time; SERIES as usize],
+        values: values[at % STEPS].clone(),
+        ..Batch::default()
+    }
+}
+
 /// Samples a second of CPU time, the part of the wall's time a core was busy, rows.
 fn run(spec: &PipelineSpec, store: &Arc<Store>, values: &[Vec<f64>]) -> (f64, f64, u64) {
     let counted = Arc::new(Counted::default());
     let sink: Arc<dyn Sink> = counted.clone();
     let source: Arc<str> = "bench".into();
-    let batches: Vec<Batch> = (0..STEPS * HOURS)
-        .map(|at| {
-            let time = START + at as i64 * STEP;
-            Batch {
-                source: source.clone(),
-                arrived: Timestamp::from_nanos(time),
-                series: (0..SERIES).collect(),
-                times: vec![time; SERIES as usize],
-                values: values[at % STEPS].clone(),
-                ..Batch::default()
-            }
-        })
-        .collect();
+    let batches: Vec<Batch> = (0..STEPS * HOURS).map(|at| batch(&source, at, values)).collect();
     let graph =
         Graph::start(spec.graph(store, &Edges::default()), store.world(), &sink, &BTreeMap::new()).expect("threads");
     let (started, before) = (Instant::now(), cpu());
@@ -139,15 +140,8 @@ fn latency(spec: &PipelineSpec, store: &Arc<Store>, values: &[Vec<f64>]) -> (f64
     for at in 0..STEPS * 5 {
         let due = TICK * at as u32;
         std::thread::sleep(due.saturating_sub(started.elapsed()));
+        let batch = batch(&source, at, values);
         let time = START + at as i64 * STEP;
-        let batch = Batch {
-            source: source.clone(),
-            arrived: Timestamp::from_nanos(time),
-            series: (0..SERIES).collect(),
-            times: vec![time; SERIES as usize],
-            values: values[at % STEPS].clone(),
-            ..Batch::default()
-        };
         sent.insert(time, Instant::now());
         graph.pass(&Arc::new(batch));
     }

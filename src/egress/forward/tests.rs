@@ -1,3 +1,5 @@
+//! Samples sent to upstreams that answer, refuse and go away.
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Mutex;

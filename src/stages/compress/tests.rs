@@ -1,3 +1,5 @@
+//! Points kept by every method: within their bound, and the same after a stop.
+
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 

@@ -1,3 +1,5 @@
+//! A replay against what was found live, by seeds.
+
 use std::path::Path;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Sinks whose couriers are a test's.
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;

@@ -1,3 +1,5 @@
+//! Tests of the tests that pipeline files hold.
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

@@ -1,3 +1,5 @@
+//! Stored samples and rows told as a source.
+
 use std::path::Path;
 
 use super::*;

@@ -19,7 +19,7 @@ use self::session::Sessions;
 use self::sliding::Sliding;
 use self::tumbling::Tumbling;
 use crate::flow::codec::{Reader, Writer};
-use crate::flow::{History, Stage, Watermark};
+use crate::flow::{Dropped, History, Stage, Watermark};
 use crate::model::Timestamp;
 
 /// Samples read again for windows put off, at a time.
@@ -100,6 +100,11 @@ impl WindowSpec {
         let tiers = std::iter::once(every).chain(self.tiers.iter().map(|tier| tier.nanos()));
         Box::new(Tumbling::new(tiers.collect(), history))
     }
+}
+
+/// Windows that stay as they were, for want of anybody who could tell their samples again.
+fn lost(windows: u64) -> Dropped {
+    (windows > 0).then_some(("late: its windows cannot be read again", windows)).into_iter().collect()
 }
 
 /// Sources that series come from, by number, and how far each is.

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 
 use super::aggregate::{Aggregate, columns, series_column, times};
-use super::{Origins, REDO_SAMPLES};
+use super::{Origins, REDO_SAMPLES, lost};
 use crate::flow::codec::{Reader, Writer};
-use crate::flow::{Cut, History, Out, Past, Shard, Stage, Watermark};
+use crate::flow::{Cut, Dropped, History, Out, Past, Shard, Stage, Watermark};
 use crate::model::{Batch, Rows, Sample, SeriesId, Span, Table, Timestamp};
 
 /// How far is read at first to either side of a late sample, in gaps.
@@ -345,9 +345,8 @@ impl Stage for Sessions {
         self.read(&mut Reader(state), shard).is_some()
     }
 
-    fn dropped(&self) -> crate::flow::Dropped {
-        let lost = (self.lost > 0).then_some(("late: its windows cannot be read again", self.lost));
-        lost.into_iter().collect()
+    fn dropped(&self) -> Dropped {
+        lost(self.lost)
     }
 
     fn put_off(&self) -> u64 {

@@ -1,3 +1,5 @@
+//! Windows of every kind against what the samples say, late ones and stops among them.
+
 use std::sync::Mutex;
 
 use arrow::array::AsArray;

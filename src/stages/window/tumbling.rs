@@ -6,9 +6,9 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 
 use super::aggregate::{Aggregate, columns, floor, fold, series_column, times};
-use super::{Origins, REDO_SAMPLES};
+use super::{Origins, REDO_SAMPLES, lost};
 use crate::flow::codec::{Reader, Writer};
-use crate::flow::{Cut, History, Out, Past, Shard, Stage, Watermark};
+use crate::flow::{Cut, Dropped, History, Out, Past, Shard, Stage, Watermark};
 use crate::model::{Batch, Rows, Sample, SeriesId, Span, Table, Timestamp};
 
 /// Where a series stands.
@@ -475,9 +475,8 @@ impl Stage for Tumbling {
         self.read(&mut Reader(state), shard).is_some()
     }
 
-    fn dropped(&self) -> crate::flow::Dropped {
-        let lost = (self.lost > 0).then_some(("late: its windows cannot be read again", self.lost));
-        lost.into_iter().collect()
+    fn dropped(&self) -> Dropped {
+        lost(self.lost)
     }
 
     fn put_off(&self) -> u64 {
