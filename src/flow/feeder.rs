@@ -90,11 +90,11 @@ impl Feeder {
     }
 
     /// A step of what is there; gives back what follows it and is no batch.
-    fn step(&mut self, first: &Batch) -> Option<Told> {
+    fn step(&mut self, first: &Arc<Batch>) -> Option<Told> {
         let started = self.world.clock.elapsed();
         let (mut step, mut samples) = (Step::new(), 0);
         let mut next = None;
-        let mut take = |feeder: &mut Self, batch: &Batch| {
+        let mut take = |feeder: &mut Self, batch: &Arc<Batch>| {
             if feeder.poison.told().is_none() {
                 feeder.order.take(batch, &mut step);
             }

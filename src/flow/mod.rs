@@ -2,6 +2,7 @@
 //! governor, which makes all of it do less while resources are short.
 
 mod ask;
+mod by_series;
 pub(crate) mod codec;
 mod courier;
 mod delivery;

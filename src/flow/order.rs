@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use super::by_series::{BySeries, Came};
 use super::codec::{Reader, Writer};
 use super::event::{Event, Step, Watermark};
 use crate::model::{Batch, SeriesId, Timestamp};
@@ -38,6 +39,8 @@ struct Place {
     /// Time of the last sample told.
     told: i64,
     source: u16,
+    /// By which sweep it was met last.
+    swept: u32,
     /// Those that came since, by time.
     waiting: SmallVec<[(i64, f64); 1]>,
 }
@@ -51,7 +54,7 @@ struct Origin {
     swept: i64,
     arrived: i64,
     is_idle: bool,
-    /// Series that came by it last, and some that have since come by another.
+    /// Series that came by it last, and until the next sweep some that have since come by another, or are named twice.
     series: Vec<u32>,
 }
 
@@ -65,12 +68,19 @@ pub struct Order {
     by_name: BTreeMap<Arc<str>, u16>,
     looked: i64,
     waiting: usize,
+    /// What came of one source, and is still to be put in order.
+    gathered: BySeries,
+    /// Which source.
+    source: u16,
+    sweeps: u32,
+    /// After how many of these samples it had come how far.
+    advances: Vec<(u32, i64)>,
     told: Batch,
     late: Batch,
     marks: BTreeMap<u16, i64>,
 }
 
-const UNSEEN: Place = Place { told: i64::MIN, source: u16::MAX, waiting: SmallVec::new_const() };
+const UNSEEN: Place = Place { told: i64::MIN, source: u16::MAX, swept: 0, waiting: SmallVec::new_const() };
 
 impl Order {
     pub fn new(spec: OrderSpec) -> Self {
@@ -85,6 +95,10 @@ impl Order {
             by_name: BTreeMap::new(),
             looked: i64::MIN,
             waiting: 0,
+            gathered: BySeries::default(),
+            source: u16::MAX,
+            sweeps: 0,
+            advances: Vec::new(),
             told: Batch::default(),
             late: Batch::default(),
             marks: BTreeMap::new(),
@@ -92,17 +106,26 @@ impl Order {
     }
 
     /// Takes a batch as it came; what it leads to goes into `step`, or waits for [`Order::end_step`].
-    pub fn take(&mut self, batch: &Batch, step: &mut Step) {
+    pub fn take(&mut self, batch: &Arc<Batch>, step: &mut Step) {
         self.look_for_idle(batch, step);
         let at = self.origin(&batch.source);
-        if self.told.source != batch.source || self.told.len() + batch.len() > (1 << 16) {
+        if self.told.source != batch.source || self.told.len() + self.gathered.len() + batch.len() > (1 << 16) {
             self.tell(step);
-            (self.told, self.late) = (batch.part(batch.len()), batch.part(0));
+            (self.told, self.late) = (batch.part(0), batch.part(0));
         }
+        self.source = at;
         self.told.arrived = batch.arrived;
         self.late.arrived = batch.arrived;
-        for ((&series, &time), &value) in batch.series.iter().zip(&batch.times).zip(&batch.values) {
-            self.sample(at, series, time, value);
+        if self.waiting + self.gathered.len() + batch.len() > WAITING_MAX {
+            self.put_in_order();
+        }
+        let is_crowded = self.waiting + batch.len() > WAITING_MAX;
+        if is_crowded {
+            for (series, sample) in batch.iter() {
+                self.sample(series.0, sample.time.nanos(), sample.value);
+            }
+        } else {
+            self.gathered.push(batch.clone());
         }
         let origin = &mut self.origins[usize::from(at)];
         origin.arrived = batch.arrived.nanos();
@@ -112,55 +135,128 @@ impl Order {
         let reached = reached.saturating_sub(reached.rem_euclid(self.grain));
         if reached > origin.swept {
             origin.swept = reached;
-            self.sweep(at, reached);
+            if is_crowded {
+                self.sweep(at, reached, |_| false);
+            } else {
+                self.advances.push((self.gathered.len() as u32, reached));
+            }
             self.marks.insert(at, reached);
         }
     }
 
-    #[inline]
-    fn sample(&mut self, at: u16, series: u32, time: i64, value: f64) {
+    /// Takes what was gathered, a series after the other. Each ends up as if the batches had been taken one by one: what a
+    /// series tells depends on its own samples, and on how far its source was between them.
+    fn put_in_order(&mut self) {
+        if self.gathered.len() == 0 {
+            return;
+        }
+        let mut gathered = std::mem::take(&mut self.gathered);
+        let mut advances = std::mem::take(&mut self.advances);
+        gathered.sort();
+        for (series, run) in gathered.runs() {
+            let (place, is_new) = self.enter(series);
+            let before = place.waiting.last().map_or(place.told, |last| last.0);
+            // How far the source came before it brought the series says nothing of samples that another brought.
+            let earlier = if is_new { advances.partition_point(|(there, _)| *there <= run[0].at) } else { 0 };
+            let advances = &advances[earlier..];
+            if before < run[0].time && run.is_sorted_by(|a, b| a.time < b.time) {
+                self.run(series, run, advances.last().copied());
+            } else {
+                self.run_of_any_order(series, run, advances);
+            }
+        }
+        if let Some(&(_, reached)) = advances.last() {
+            self.sweep(self.source, reached, |series| gathered.has(series));
+        }
+        gathered.clear();
+        advances.clear();
+        (self.gathered, self.advances) = (gathered, advances);
+    }
+
+    /// Takes samples of a series of which each comes after the one before, and all after those that wait. What the source
+    /// reached last counts for those that were there by then.
+    fn run(&mut self, series: u32, run: &[Came], advance: Option<(u32, i64)>) {
+        let place = &mut self.places[series as usize];
+        let bound = run[run.len() - 1].time.saturating_sub(self.lateness);
+        let (there, reached) = advance.unwrap_or((0, i64::MIN));
+        let by_source = run.partition_point(|came| came.at < there && came.time <= reached);
+        let (over, rest) = run.split_at(run.partition_point(|came| came.time <= bound).max(by_source));
+        self.waiting -= release(place, SeriesId(series), bound.max(reached), &mut self.told);
+        self.told.series.extend(std::iter::repeat_n(series, over.len()));
+        self.told.times.extend(over.iter().map(|came| came.time));
+        self.told.values.extend(over.iter().map(|came| came.value));
+        place.told = over.last().map_or(place.told, |last| last.time);
+        place.waiting.extend(rest.iter().map(|came| (came.time, came.value)));
+        self.waiting += rest.len();
+    }
+
+    /// Takes samples of a series one by one, with what its source reached in between.
+    fn run_of_any_order(&mut self, series: u32, run: &[Came], advances: &[(u32, i64)]) {
+        let mut passed = 0;
+        for came in run {
+            let now = passed + advances[passed..].iter().take_while(|(there, _)| *there <= came.at).count();
+            if now > passed {
+                passed = now;
+                self.release(series, advances[now - 1].1);
+            }
+            self.sample(series, came.time, came.value);
+        }
+        if passed < advances.len() {
+            self.release(series, advances[advances.len() - 1].1);
+        }
+    }
+
+    /// A series of which the source that is told of brings something, and whether another did before.
+    fn enter(&mut self, series: u32) -> (&mut Place, bool) {
         if series as usize >= self.places.len() {
             self.places.resize(series as usize + 1, UNSEEN);
         }
         let place = &mut self.places[series as usize];
-        if place.source != at {
-            place.source = at;
-            self.origins[usize::from(at)].series.push(series);
+        let is_new = place.source != self.source;
+        if is_new {
+            place.source = self.source;
+            self.origins[usize::from(self.source)].series.push(series);
         }
+        (place, is_new)
+    }
+
+    fn sample(&mut self, series: u32, time: i64, value: f64) {
+        let (place, _) = self.enter(series);
         if time <= place.told {
             self.late.push(SeriesId(series), Timestamp::from_nanos(time), value);
             return;
         }
-        match place.waiting.last_mut() {
-            Some(last) if last.0 == time => last.1 = value,
-            Some(last) if last.0 > time => match place.waiting.binary_search_by_key(&time, |sample| sample.0) {
-                Ok(found) => place.waiting[found].1 = value,
-                Err(found) => {
-                    place.waiting.insert(found, (time, value));
-                    self.waiting += 1;
-                }
-            },
-            _ => {
-                place.waiting.push((time, value));
+        match place.waiting.binary_search_by_key(&time, |sample| sample.0) {
+            Ok(found) => place.waiting[found].1 = value,
+            Err(found) => {
+                place.waiting.insert(found, (time, value));
                 self.waiting += 1;
             }
         }
         let lateness = if self.waiting > WAITING_MAX { 0 } else { self.lateness };
-        let bound = place.waiting[place.waiting.len() - 1].0.saturating_sub(lateness);
-        if place.waiting[0].0 <= bound {
-            self.waiting -= release(place, SeriesId(series), bound, &mut self.told);
-        }
+        let waiting = &self.places[series as usize].waiting;
+        self.release(series, waiting[waiting.len() - 1].0.saturating_sub(lateness));
     }
 
-    /// Tells the series of a source up to `bound`.
-    fn sweep(&mut self, at: u16, bound: i64) {
+    /// Tells what waits of a series up to `bound`.
+    fn release(&mut self, series: u32, bound: i64) {
+        let place = &mut self.places[series as usize];
+        self.waiting -= release(place, SeriesId(series), bound, &mut self.told);
+    }
+
+    /// Tells the series of a source up to `bound`, but for some.
+    fn sweep(&mut self, at: u16, bound: i64, is_swept: impl Fn(u32) -> bool) {
+        self.sweeps = self.sweeps.wrapping_add(1);
         let origin = &mut self.origins[usize::from(at)];
         origin.series.retain(|&series| {
             let place = &mut self.places[series as usize];
-            if place.source != at {
+            if place.source != at || place.swept == self.sweeps {
                 return false;
             }
-            self.waiting -= release(place, SeriesId(series), bound, &mut self.told);
+            place.swept = self.sweeps;
+            if !is_swept(series) {
+                self.waiting -= release(place, SeriesId(series), bound, &mut self.told);
+            }
             true
         });
     }
@@ -184,7 +280,7 @@ impl Order {
             let name = origin.name.clone();
             self.tell(step);
             self.told = Batch { source: name, ..batch.part(0) };
-            self.sweep(at, i64::MAX);
+            self.sweep(at, i64::MAX, |_| false);
             self.tell(step);
             self.marks.insert(at, i64::MAX);
         }
@@ -218,6 +314,7 @@ impl Order {
     }
 
     fn tell(&mut self, step: &mut Step) {
+        self.put_in_order();
         let like = self.told.part(0);
         if !self.told.is_empty() {
             step.push(Event::Batch(Arc::new(std::mem::replace(&mut self.told, like.clone()))));
@@ -271,7 +368,7 @@ impl Order {
         out.0
     }
 
-    /// Takes up what [`Order::state`] gave; `false`, and nothing taken up, where it does not read or is of another lateness.
+    /// Takes up what [`Order::state`] gave; `false`, and nothing taken up, where it does not read.
     pub fn restore(&mut self, state: &[u8]) -> bool {
         let spec = OrderSpec {
             lateness: Duration::from_nanos(self.lateness.cast_unsigned()),
@@ -286,7 +383,8 @@ impl Order {
     }
 
     fn read(&mut self, from: &mut Reader<'_>) -> Option<()> {
-        (from.i64()? == self.lateness).then_some(())?;
+        // Of whatever lateness: what waits goes on to wait, now by this one.
+        from.i64()?;
         self.looked = from.i64()?;
         for at in 0..from.u32()? {
             let name: Arc<str> = std::str::from_utf8(from.bytes()?).ok()?.into();
@@ -307,7 +405,7 @@ impl Order {
             if series as usize >= self.places.len() {
                 self.places.resize(series as usize + 1, UNSEEN);
             }
-            self.places[series as usize] = Place { told, source, waiting };
+            self.places[series as usize] = Place { told, source, swept: 0, waiting };
         }
         Some(())
     }
@@ -364,7 +462,7 @@ mod tests {
 
     fn takes(order: &mut Order, batch: &Batch) -> Vec<String> {
         let mut step = Step::new();
-        order.take(batch, &mut step);
+        order.take(&Arc::new(batch.clone()), &mut step);
         order.end_step(&mut step);
         told(&step)
     }
@@ -397,6 +495,90 @@ mod tests {
             let samples: Vec<(u32, i64)> = (0..60).map(|minute| (1, hour * 3600 + minute * 60)).collect();
             let told = takes(&mut order, &batch("import", 1, &samples));
             assert!(told.iter().all(|told| !told.starts_with("late")), "{told:?}");
+        }
+    }
+
+    /// Samples of a series by how they were told, and those that were late.
+    fn by_series(step: &Step, told: &mut [BTreeMap<u32, Vec<(i64, u64)>>; 2]) {
+        for event in step {
+            let (kind, batch) = match event {
+                Event::Batch(batch) => (0, batch),
+                Event::Late(batch) => (1, batch),
+                _ => continue,
+            };
+            for (series, sample) in batch.iter() {
+                told[kind].entry(series.0).or_default().push((sample.time.nanos(), sample.value.to_bits()));
+            }
+        }
+    }
+
+    #[test]
+    fn another_lateness_loses_nothing_that_waits() {
+        let mut before = order();
+        takes(&mut before, &batch("a", 0, &[(0, 100), (0, 105), (0, 109)]));
+        for lateness in [0, 3, 600] {
+            let spec = OrderSpec { lateness: Duration::from_secs(lateness), idle: Duration::from_secs(60) };
+            let mut after = Order::new(spec);
+            assert!(after.restore(&before.state()));
+            let told = takes(&mut after, &batch("a", 1, &[(0, 1000)]));
+            let told: Vec<&str> = told.iter().map(String::as_str).filter(|told| told.contains('@')).collect();
+            let all = ["0@100", "0@105", "0@109", "0@1000"];
+            assert_eq!(told, if lateness == 0 { &all[..] } else { &all[..3] }, "{lateness}");
+        }
+    }
+
+    #[test]
+    fn series_that_come_by_sources_in_turn_are_listed_once() {
+        let mut order = order();
+        for n in 0..1000 {
+            takes(&mut order, &batch(if n % 2 == 0 { "a" } else { "b" }, n, &[(0, n), (1, n)]));
+        }
+        let listed: usize = order.origins.iter().map(|origin| origin.series.len()).sum();
+        assert!(listed < 50, "{listed}");
+    }
+
+    /// Sources that overtake each other, series that lag behind their source, lateness that is not kept, repeats.
+    #[test]
+    fn how_many_batches_make_a_step_does_not_matter() {
+        for seed in 0..300 {
+            let chance = Chance::seeded(seed);
+            let batches: Vec<Arc<Batch>> = (0..60)
+                .map(|n| {
+                    let source = if chance.below(4) == 0 { "b" } else { "a" };
+                    let (first, lag) = (n * 4, 1 + chance.below(40) as i64);
+                    let mut samples: Vec<(u32, i64)> = (0..chance.below(30))
+                        .map(|_| {
+                            let series = chance.below(5) as u32;
+                            let behind = if series == 4 { 15 } else { 0 };
+                            (series, first + chance.below(12) as i64 - behind)
+                        })
+                        .collect();
+                    if chance.below(3) > 0 {
+                        samples.sort_by_key(|sample| sample.1);
+                    }
+                    if chance.below(10) == 0 {
+                        samples.iter_mut().for_each(|sample| sample.1 -= lag);
+                    }
+                    Arc::new(batch(source, n + if chance.below(20) == 0 { 70 } else { 0 }, &samples))
+                })
+                .collect();
+            let run = |batches_a_step: u64| {
+                let (mut order, mut told) = (order(), Default::default());
+                let mut rest = batches.as_slice();
+                while !rest.is_empty() {
+                    let (some, more) = rest.split_at((1 + chance.below(batches_a_step) as usize).min(rest.len()));
+                    rest = more;
+                    let mut step = Step::new();
+                    some.iter().for_each(|batch| order.take(batch, &mut step));
+                    order.end_step(&mut step);
+                    by_series(&step, &mut told);
+                }
+                (told, order.state())
+            };
+            let one_by_one = run(1);
+            for _ in 0..3 {
+                assert!(run(20) == one_by_one, "seed {seed}");
+            }
         }
     }
 

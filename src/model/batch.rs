@@ -14,6 +14,21 @@ pub struct Sample {
     pub value: f64,
 }
 
+/// Neighbours in a batch that are of one series: `times` (nanoseconds since the epoch) and `values` have one length, not 0.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Run<'b> {
+    pub series: SeriesId,
+    pub times: &'b [i64],
+    pub values: &'b [f64],
+}
+
+impl<'b> Run<'b> {
+    pub fn iter(self) -> impl ExactSizeIterator<Item = Sample> + 'b {
+        let samples = self.times.iter().zip(self.values);
+        samples.map(|(&time, &value)| Sample { time: Timestamp::from_nanos(time), value })
+    }
+}
+
 /// Samples in columns, in the order they came, and from where and when. `series`, `times` (nanoseconds since the epoch)
 /// and `values` have one length.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -73,6 +88,17 @@ impl Batch {
             .iter()
             .zip(samples)
             .map(|(&series, (&time, &value))| (SeriesId(series), Sample { time: Timestamp::from_nanos(time), value }))
+    }
+
+    /// The samples by series, as far as those of one stand together: what a stage looks up by series, it looks up once a run.
+    pub fn runs(&self) -> impl Iterator<Item = Run<'_>> {
+        let mut from = 0;
+        self.series.chunk_by(|a, b| a == b).map(move |run| {
+            let to = from + run.len();
+            let run = Run { series: SeriesId(run[0]), times: &self.times[from..to], values: &self.values[from..to] };
+            from = to;
+            run
+        })
     }
 
     /// Earliest and latest time, `None` for an empty batch.

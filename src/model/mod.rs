@@ -10,7 +10,7 @@ mod series;
 mod time;
 mod zones;
 
-pub use batch::{Batch, Sample};
+pub use batch::{Batch, Run, Sample};
 pub use priority::Priority;
 pub use retention::{Keep, MetricRule, Pattern, Retention};
 pub use rows::{Ends, Histograms, Rows, Table};

@@ -157,7 +157,7 @@ fn run(bench: &Bench, came: &[Came], chance: &Chance) -> BTreeMap<(u32, i64), [f
             memory.put(bench.id(name), *second, *value);
         }
         let mut step = Step::new();
-        order_now.take(&batch, &mut step);
+        order_now.take(&Arc::new(batch), &mut step);
         order_now.end_step(&mut step);
         chain.tell(step, &kept);
         if chance.below(5) == 0 {
