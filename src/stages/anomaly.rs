@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use crate::flow::codec::{Reader, Writer};
 use crate::flow::{Cut, Dropped, Out, Shard, Stage};
-use crate::model::{Batch, Kind, Rows, Sample, SeriesId, Table, Timestamp};
+use crate::model::{Batch, Kind, Rows, Run, Sample, Table, Timestamp};
 use crate::stats::{RollingZ, Score};
 use crate::store::Store;
 
@@ -98,7 +98,8 @@ impl Anomaly {
         Anomaly { spec: spec.clone(), watches: Vec::new(), done: Vec::new(), late: 0, store }
     }
 
-    fn sample(&mut self, series: SeriesId, sample: Sample) {
+    fn run(&mut self, run: Run<'_>) {
+        let series = run.series;
         if series.index() >= self.watches.len() {
             self.watches.resize_with(series.index() + 1, || None);
         }
@@ -112,13 +113,18 @@ impl Anomaly {
                 counts: kind == Some(Kind::Counter),
             })
         });
-        let Some(value) = watch.value(sample) else { return };
-        if let Some(score) = watch.usual.score(value)
-            && let Some(episode) = watch.judge(sample.time, value, score, &self.spec)
-        {
-            self.done.push((series.0, episode));
+        for sample in run.iter() {
+            let Some(value) = watch.value(sample) else { continue };
+            // What most values are, for the price of two multiplications.
+            let is_usual = watch.episode.is_none() && watch.usual.is_surely_within(value, self.spec.threshold);
+            if !is_usual
+                && let Some(score) = watch.usual.score(value)
+                && let Some(episode) = watch.judge(sample.time, value, score, &self.spec)
+            {
+                self.done.push((series.0, episode));
+            }
+            watch.usual.push(value);
         }
-        watch.usual.push(value);
     }
 
     fn emit(&mut self, out: &mut Out<'_>) {
@@ -258,9 +264,7 @@ fn rows(done: &[(u32, Episode)], method: Method) -> RecordBatch {
 
 impl Stage for Anomaly {
     fn batch(&mut self, batch: &Arc<Batch>, out: &mut Out<'_>) {
-        for (series, sample) in batch.iter() {
-            self.sample(series, sample);
-        }
+        batch.runs().for_each(|run| self.run(run));
         self.emit(out);
         out.batch(batch.clone());
     }
@@ -304,8 +308,10 @@ impl Stage for Anomaly {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::sync::Mutex;
+
+    use super::*;
+    use crate::model::SeriesId;
 
     #[derive(Default)]
     struct Kept(Mutex<Vec<RecordBatch>>);

@@ -70,6 +70,16 @@ impl RollingZ {
         (z.is_finite() && scale.is_finite()).then_some(Score { z, expected: self.mean, scale })
     }
 
+    /// Whether the score of `value` is beyond doubt within `threshold` either way, without a division or a root. Not where it
+    /// is close, the window is young, or the least scale may count: there [`RollingZ::score`] tells.
+    #[inline]
+    pub fn is_surely_within(&self, value: f64, threshold: f64) -> bool {
+        let distance = value - self.mean;
+        let others = self.ring.len().saturating_sub(1) as f64;
+        self.ring.len() >= self.min_samples()
+            && distance * distance * others < threshold * threshold * self.squares * (1.0 - 1e-9)
+    }
+
     /// Adds a value, and lets the oldest go when the window is full. Values that are not finite are passed over.
     #[inline]
     pub fn push(&mut self, value: f64) {
@@ -189,6 +199,25 @@ mod tests {
             assert!((score.scale - deviation.max(mean * 1e-3)).abs() < 1e-6, "after {count}: {score:?}, {deviation}");
             assert_eq!(score.z, (1e6 - score.expected) / score.scale);
         }
+    }
+
+    #[test]
+    fn what_is_surely_within_scores_within() {
+        let values = wave(2000);
+        let mut rolling = RollingZ::new(30);
+        let mut sure = 0;
+        for (at, &value) in values.iter().enumerate() {
+            let value = if at % 17 == 0 { value * (1.0 + at as f64 * 1e-6) } else { value };
+            for threshold in [0.1, 1.0, 3.0] {
+                if rolling.is_surely_within(value, threshold) {
+                    sure += 1;
+                    assert!(rolling.score(value).unwrap().z.abs() < threshold, "at {at}, {threshold}");
+                }
+            }
+            assert!(!rolling.is_surely_within(f64::NAN, 3.0) && !rolling.is_surely_within(f64::INFINITY, 3.0));
+            rolling.push(value);
+        }
+        assert!(sure > 2000, "{sure}");
     }
 
     #[test]

@@ -24,7 +24,7 @@ use smallvec::SmallVec;
 use self::door::{Door, Hold, Mean, Point};
 use crate::flow::codec::{Reader, Writer};
 use crate::flow::{Compression, Cut, Dropped, Out, Shard, Stage};
-use crate::model::{Batch, Pattern, Rows, Sample, SeriesId, Table, Timestamp};
+use crate::model::{Batch, Pattern, Rows, Run, Sample, SeriesId, Table, Timestamp};
 use crate::store::Store;
 
 /// `apply.compress`.
@@ -232,27 +232,31 @@ impl Compress {
         }
     }
 
-    fn sample(&mut self, series: SeriesId, sample: Sample) {
+    fn run(&mut self, run: Run<'_>) {
+        let (series, mut samples) = (run.series, run.iter());
         if series.index() >= self.series.len() {
             self.series.resize(series.index() + 1, None);
         }
-        let Some(mut thin) = self.series[series.index()].take() else {
-            let way = self.way(series, sample);
-            if !matches!(way, Way::Mean(_)) {
-                let kept = if matches!(way, Way::Whole(_)) { "critical" } else { "first" };
-                self.done.push((series.0, Point { sample, error: 0.0, samples: 1, kept, is_new: true }));
+        let held = self.series[series.index()].take();
+        let Some(mut thin) = held.or_else(|| samples.next().map(|first| self.first(series, first))) else { return };
+        for sample in samples {
+            if sample.time > thin.last_seen().time {
+                self.take(series, sample, &mut thin);
             }
-            let salt = if matches!(way, Way::Sample(_)) { self.salt(series) } else { 0 };
-            let (low, high) = (sample.value, sample.value);
-            let (around, hint) = (SmallVec::new(), None);
-            let thin = Thin { way, low, high, seen: 1, hint, in_context: false, around, to_keep: 0, salt };
-            self.series[series.index()] = Some(Box::new(thin));
-            return;
-        };
-        if sample.time > thin.last_seen().time {
-            self.take(series, sample, &mut thin);
         }
         self.series[series.index()] = Some(thin);
+    }
+
+    fn first(&mut self, series: SeriesId, sample: Sample) -> Box<Thin> {
+        let way = self.way(series, sample);
+        if !matches!(way, Way::Mean(_)) {
+            let kept = if matches!(way, Way::Whole(_)) { "critical" } else { "first" };
+            self.done.push((series.0, Point { sample, error: 0.0, samples: 1, kept, is_new: true }));
+        }
+        let salt = if matches!(way, Way::Sample(_)) { self.salt(series) } else { 0 };
+        let (low, high) = (sample.value, sample.value);
+        let (around, hint) = (SmallVec::new(), None);
+        Box::new(Thin { way, low, high, seen: 1, hint, in_context: false, around, to_keep: 0, salt })
     }
 
     fn take(&mut self, series: SeriesId, sample: Sample, thin: &mut Thin) {
@@ -498,9 +502,7 @@ fn rows(done: &[(u32, Point)]) -> RecordBatch {
 
 impl Stage for Compress {
     fn batch(&mut self, batch: &Arc<Batch>, out: &mut Out<'_>) {
-        for (series, sample) in batch.iter() {
-            self.sample(series, sample);
-        }
+        batch.runs().for_each(|run| self.run(run));
         self.emit(batch, out);
     }
 
