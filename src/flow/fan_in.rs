@@ -8,6 +8,7 @@ use hashbrown::HashSet;
 
 use super::codec::{Reader, Writer};
 use super::event::{Cut, Watermark};
+use super::governor::Compression;
 use super::stage::{Dropped, Out, Shard, Stage};
 use crate::model::{Batch, Rows, SeriesId};
 
@@ -137,6 +138,10 @@ impl Stage for Guarded {
 
     fn watermark(&mut self, watermark: &Watermark, out: &mut Out<'_>) {
         self.stage.watermark(watermark, out);
+    }
+
+    fn pressure(&mut self, compression: Compression) {
+        self.stage.pressure(compression);
     }
 
     fn idle(&mut self, out: &mut Out<'_>) {
