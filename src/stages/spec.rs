@@ -135,7 +135,7 @@ impl Apply {
 
     /// Whether one thread must see all series.
     pub(super) fn crosses_series(&self) -> bool {
-        matches!(self, Apply::Correlate(_) | Apply::Join(_) | Apply::Sql(_))
+        matches!(self, Apply::Correlate(_) | Apply::Relabel(_) | Apply::Join(_) | Apply::Sql(_))
     }
 
     /// Whether it hands on other series than it is given.
