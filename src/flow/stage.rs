@@ -127,6 +127,11 @@ pub trait Past {
 
     /// The oldest time of a series that is kept whole, in nanoseconds.
     fn oldest(&self, series: SeriesId) -> i64;
+
+    /// When a series begins, in nanoseconds, or somewhat before, as far as that is known without reading.
+    fn begins(&self, _series: SeriesId) -> Option<i64> {
+        None
+    }
 }
 
 /// Samples that a stage did not hand on, by reason.

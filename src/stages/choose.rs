@@ -142,4 +142,8 @@ impl Past for ChosenPast {
     fn oldest(&self, series: SeriesId) -> i64 {
         self.inner.oldest(series)
     }
+
+    fn begins(&self, series: SeriesId) -> Option<i64> {
+        self.inner.begins(series)
+    }
 }

@@ -61,6 +61,11 @@ impl Past for StoredPast {
     fn oldest(&self, series: SeriesId) -> i64 {
         self.snapshot.as_ref().map_or(i64::MIN, |snapshot| snapshot.oldest(series).nanos())
     }
+
+    fn begins(&self, series: SeriesId) -> Option<i64> {
+        let snapshot = self.snapshot.as_ref().filter(|_| self.is_wanted(series))?;
+        snapshot.time_range(series).map(|(first, _)| first.nanos())
+    }
 }
 
 /// What several histories hold together; of two samples of a series for one time the later one's counts.
@@ -96,5 +101,9 @@ impl Past for UnionPast {
 
     fn oldest(&self, series: SeriesId) -> i64 {
         self.0.iter().map(|past| past.oldest(series)).max().unwrap_or(i64::MIN)
+    }
+
+    fn begins(&self, series: SeriesId) -> Option<i64> {
+        self.0.iter().filter_map(|past| past.begins(series)).min()
     }
 }

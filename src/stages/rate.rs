@@ -359,6 +359,10 @@ impl Past for RatesPast {
     fn oldest(&self, series: SeriesId) -> i64 {
         self.inner.oldest(self.counter(series).unwrap_or(series))
     }
+
+    fn begins(&self, series: SeriesId) -> Option<i64> {
+        self.inner.begins(self.counter(series).unwrap_or(series))
+    }
 }
 
 #[cfg(test)]

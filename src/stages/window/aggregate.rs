@@ -68,6 +68,19 @@ impl Aggregate {
         self.sketch.add(value);
     }
 
+    /// Takes later samples, at least one.
+    pub fn add_all(&mut self, times: &[i64], values: &[f64]) {
+        self.count += values.len() as u64;
+        for &value in values {
+            self.sum += value;
+            self.min = self.min.min(value);
+            self.max = self.max.max(value);
+        }
+        self.last = values[values.len() - 1];
+        self.last_time = times[times.len() - 1];
+        self.sketch.add_all(values);
+    }
+
     /// Takes what a later window holds.
     pub fn merge(&mut self, later: &Aggregate) {
         self.count += later.count;

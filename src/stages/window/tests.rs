@@ -67,6 +67,10 @@ impl Past for Memory {
     fn oldest(&self, _series: SeriesId) -> i64 {
         i64::MIN
     }
+
+    fn begins(&self, series: SeriesId) -> Option<i64> {
+        self.0.lock().unwrap().range((series.0, i64::MIN)..).next().map(|(key, _)| key.1)
+    }
 }
 
 fn told(step: Step, stage: &mut dyn Stage, kept: &Kept) {
@@ -107,7 +111,7 @@ fn run(spec: &WindowSpec, samples: &[(u32, i64, f64)], chance: &Chance) -> BTree
             memory.0.lock().unwrap().insert((series, second * SECOND), value);
         }
         let mut step = Step::new();
-        order_now.take(&batch, &mut step);
+        order_now.take(&Arc::new(batch), &mut step);
         order_now.end_step(&mut step);
         told(step, &mut *stage, &kept);
         if chance.below(4) == 0 {
@@ -191,6 +195,35 @@ fn rollups_and_their_tiers_say_what_the_samples_say() {
         }
         assert_same(&found, &wanted, seed);
     }
+}
+
+/// As where it is written under another name: what it was not told is stored.
+#[test]
+fn a_stage_that_begins_in_the_midst_of_a_window_tells_all_of_it() {
+    let (memory, kept) = (Memory::default(), Kept::default());
+    let history: Arc<dyn History> = Arc::new(memory.clone());
+    let tiers = vec![Length(Duration::from_secs(3600))];
+    let spec = WindowSpec { every: length(60), tiers, ..WindowSpec::default() };
+    let mut stage = spec.stage(Some(history));
+    let samples: Vec<(i64, f64)> = (3600..3700).map(|second| (second, second as f64)).collect();
+    let mut batch = Batch { source: "a".into(), ..Batch::default() };
+    for &(second, value) in &samples {
+        memory.0.lock().unwrap().insert((0, second * SECOND), value);
+        memory.0.lock().unwrap().insert((0, (second - 3600) * SECOND), value);
+        if second >= 3630 {
+            batch.push(SeriesId(0), Timestamp::from_nanos(second * SECOND), value);
+        }
+    }
+    let mut forward = Step::new();
+    let mut out = Out::new(&kept, &mut forward);
+    stage.batch(&Arc::new(batch), &mut out);
+    stage.checkpoint(Cut { number: 1, last: true }, &mut out);
+    let wanted = BTreeMap::from([
+        ((0, 60 * SECOND, 3600), text(&samples[..60])),
+        ((0, 60 * SECOND, 3660), text(&samples[60..])),
+        ((0, 3600 * SECOND, 3600), text(&samples)),
+    ]);
+    assert_same(&kept.0.into_inner().unwrap(), &wanted, 0);
 }
 
 #[test]

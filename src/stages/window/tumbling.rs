@@ -9,7 +9,7 @@ use super::aggregate::{Aggregate, columns, floor, fold, series_column, times};
 use super::{Origins, REDO_SAMPLES, lost};
 use crate::flow::codec::{Reader, Writer};
 use crate::flow::{Cut, Dropped, History, Out, Past, Shard, Stage, Watermark};
-use crate::model::{Batch, Rows, Sample, SeriesId, Span, Table, Timestamp};
+use crate::model::{Batch, Rows, Run, Sample, SeriesId, Span, Table, Timestamp};
 
 /// Where a series stands.
 #[derive(Clone, Debug, Default)]
@@ -34,7 +34,7 @@ struct Tier {
 const CLOSED: Tier = Tier { open: None, closed: i64::MIN };
 
 /// Windows of one series: tiers and starts.
-type Dirty = Vec<(u16, i64)>;
+type Dirty = BTreeSet<(u16, i64)>;
 
 /// What was found: closed windows by tier, and those that must be computed anew.
 #[derive(Default)]
@@ -55,7 +55,7 @@ impl Place {
         let before = self.last.replace(time);
         self.moves = true;
         match &mut self.open {
-            Some(open) if time - open.start < every => open.add(sample),
+            Some(open) if time.saturating_sub(open.start) < every => open.add(sample),
             open => {
                 let start = floor(time, every);
                 if before.is_some_and(|before| before >= start) {
@@ -69,6 +69,31 @@ impl Place {
                 }
             }
         }
+    }
+
+    /// Takes samples of the series: all that lie in the open window at once.
+    fn run(&mut self, run: Run<'_>, lengths: &[i64], found: &mut Found) {
+        let Run { series, mut times, mut values } = run;
+        while let (Some(&time), Some(&value)) = (times.first(), values.first()) {
+            let inside = self.inside(times, lengths[0]);
+            if inside > 0
+                && let Some(open) = &mut self.open
+            {
+                open.add_all(&times[..inside], &values[..inside]);
+                (self.last, self.moves) = (Some(times[inside - 1]), true);
+            } else {
+                self.sample(series.0, Sample { time: Timestamp::from_nanos(time), value }, lengths, found);
+            }
+            (times, values) = (&times[inside.max(1)..], &values[inside.max(1)..]);
+        }
+    }
+
+    /// How many of these times follow the last one and each other in the open window.
+    fn inside(&self, times: &[i64], every: i64) -> usize {
+        let (Some(open), Some(last)) = (&self.open, self.last) else { return 0 };
+        let end = open.start.saturating_add(every);
+        let mut before = last;
+        times.iter().take_while(|&&time| std::mem::replace(&mut before, time) < time && time < end).count()
     }
 
     /// Tells a window that is over, and adds it to that of the next tier in which it lies.
@@ -168,14 +193,14 @@ impl Found {
             return None;
         };
         let end = start.saturating_add(lengths[usize::from(tier)]);
-        let mut dirty: Dirty = Vec::new();
+        let mut dirty = Dirty::new();
         for below in 0..tier {
             dirty.extend(all.range((below, start)..(below, end)));
         }
         dirty.iter().for_each(|window| {
             all.remove(window);
         });
-        dirty.push((tier, start));
+        dirty.insert((tier, start));
         Some((Span::new(Timestamp::from_nanos(start), Timestamp::from_nanos(end)), dirty))
     }
 
@@ -195,6 +220,8 @@ pub(super) struct Tumbling {
     places: Vec<Place>,
     origins: Origins,
     found: Found,
+    /// Series that were not seen before, and when they came: there may be more of their windows than this stage was told.
+    fresh: Vec<(u32, i64)>,
     ahead: Vec<Arc<Batch>>,
     history: Option<Arc<dyn History>>,
     lost: u64,
@@ -202,8 +229,8 @@ pub(super) struct Tumbling {
 
 impl Tumbling {
     pub fn new(lengths: Vec<i64>, history: Option<Arc<dyn History>>) -> Self {
-        let (origins, found) = (Origins::default(), Found::default());
-        Tumbling { lengths, places: Vec::new(), origins, found, ahead: Vec::new(), history, lost: 0 }
+        let (origins, found, fresh) = (Origins::default(), Found::default(), Vec::new());
+        Tumbling { lengths, places: Vec::new(), origins, found, fresh, ahead: Vec::new(), history, lost: 0 }
     }
 
     fn place(&mut self, series: u32) -> &mut Place {
@@ -211,6 +238,18 @@ impl Tumbling {
             self.places.resize(series as usize + 1, Place::default());
         }
         &mut self.places[series as usize]
+    }
+
+    /// What was stored of a series before this stage was told of it, as where it was written anew, belongs to its first
+    /// windows.
+    fn look_at_fresh(&mut self) {
+        let Some(history) = self.history.clone().filter(|_| !self.fresh.is_empty()) else { return };
+        let past = history.open();
+        for (series, time) in std::mem::take(&mut self.fresh) {
+            if past.begins(SeriesId(series)).is_some_and(|begins| begins < time) {
+                self.found.dirty(series, time, &self.lengths);
+            }
+        }
     }
 
     /// Computes dirty windows anew from what is stored, as many as `samples` allow.
@@ -257,7 +296,7 @@ impl Tumbling {
     }
 
     /// Takes windows computed anew: those still open into their places, the others as rows.
-    fn put(&mut self, series: u32, dirty: &[(u16, i64)], bases: Vec<Aggregate>) {
+    fn put(&mut self, series: u32, dirty: &Dirty, bases: Vec<Aggregate>) {
         let lengths = self.lengths.clone();
         let place = self.place(series);
         if place.tiers.len() + 1 < lengths.len() {
@@ -268,7 +307,8 @@ impl Tumbling {
         let mut level = bases;
         for (tier, &length) in lengths.iter().enumerate() {
             level = if tier == 0 { level } else { fold(&level, length) };
-            for &(_, start) in dirty.iter().filter(|(at, _)| usize::from(*at) == tier) {
+            let of_tier = (tier as u16, i64::MIN)..=(tier as u16, i64::MAX);
+            for &(_, start) in dirty.range(of_tier) {
                 let found = level.binary_search_by_key(&start, |window| window.start).ok().map(|at| level[at].clone());
                 // What is open below lies in one that has yet to be opened.
                 let is_begun = opens.iter().any(|&open| floor(open, length) == start);
@@ -373,7 +413,7 @@ impl Tumbling {
 }
 
 /// Of windows that are expired in part, what is left would say something else.
-fn kept(past: &dyn Past, series: u32, mut dirty: Vec<(u16, i64)>) -> Vec<(u16, i64)> {
+fn kept(past: &dyn Past, series: u32, mut dirty: Dirty) -> Dirty {
     let oldest = past.oldest(SeriesId(series));
     dirty.retain(|&(_, start)| start >= oldest);
     dirty
@@ -399,7 +439,7 @@ fn read_bases(
 fn add_to(bases: &mut Vec<Aggregate>, every: i64, last: i64, samples: &[Sample]) {
     for &sample in samples.iter().take_while(|sample| sample.time.nanos() <= last) {
         match bases.last_mut() {
-            Some(open) if sample.time.nanos() - open.start < every => open.add(sample),
+            Some(open) if sample.time.nanos().saturating_sub(open.start) < every => open.add(sample),
             _ => bases.push(Aggregate::new(floor(sample.time.nanos(), every), sample)),
         }
     }
@@ -419,13 +459,16 @@ fn rows(done: &[(u32, u16, Aggregate)], lengths: &[i64]) -> RecordBatch {
 impl Stage for Tumbling {
     fn batch(&mut self, batch: &Arc<Batch>, out: &mut Out<'_>) {
         let source = self.origins.number(&batch.source);
-        for (series, sample) in batch.iter() {
-            if series.index() >= self.places.len() {
-                self.places.resize(series.index() + 1, Place::default());
+        for run in batch.runs() {
+            if run.series.index() >= self.places.len() {
+                self.places.resize(run.series.index() + 1, Place::default());
             }
-            let place = &mut self.places[series.index()];
+            let place = &mut self.places[run.series.index()];
             place.source = source;
-            place.sample(series.0, sample, &self.lengths, &mut self.found);
+            if place.last.is_none() && self.history.is_some() {
+                self.fresh.push((run.series.0, run.times[0]));
+            }
+            place.run(run, &self.lengths, &mut self.found);
         }
         self.emit(out);
         out.batch(batch.clone());
@@ -459,11 +502,13 @@ impl Stage for Tumbling {
     }
 
     fn idle(&mut self, out: &mut Out<'_>) {
+        self.look_at_fresh();
         self.redo(REDO_SAMPLES);
         self.emit(out);
     }
 
     fn checkpoint(&mut self, cut: Cut, out: &mut Out<'_>) -> Vec<u8> {
+        self.look_at_fresh();
         self.redo(if cut.last { usize::MAX } else { REDO_SAMPLES });
         let ahead = self.tell_open();
         self.tell_stored(ahead);
