@@ -97,13 +97,16 @@ impl Sketch {
         }
     }
 
-    /// Counts values: first the keys of several, which the processor works out side by side, then these. Where a key was
-    /// found is noted, since whole numbers lie some bins apart and come again.
+    /// Counts values: first the keys of several, which the processor works out side by side, then these. The place of a bin is
+    /// noted under the last digits of its key, since whole numbers lie some bins apart and come again.
     pub fn add_all(&mut self, values: &[f64]) {
         if let [value] = values {
             return self.add(*value);
         }
         let (mut keys, mut places) = ([0; 32], [0_u16; 64]);
+        if self.bins.len() < 2 * values.len() {
+            self.bins.iter().enumerate().for_each(|(at, bin)| places[bin.key() as usize % 64] = at as u16);
+        }
         for values in values.chunks(keys.len()) {
             keys.iter_mut().zip(values).for_each(|(key, &value)| *key = key_of(value));
             for (&key, _) in keys.iter().zip(values).filter(|(_, value)| !value.is_nan()) {
@@ -293,12 +296,11 @@ impl Sketch {
 fn key_of(value: f64) -> i32 {
     let bits = value.abs().min(f64::MAX).to_bits();
     let octave = (bits >> MANTISSA_BITS) as i32 - 1023;
-    if octave < -1022 {
-        return 0;
-    }
     let part = f64::from_bits(bits & MANTISSA_MASK | ONE_BITS) - 1.0;
     let height = f64::from(octave) + curve(part);
     let key = OFFSET + floor(height * BINS_PER_OCTAVE);
+    // A choice, not a way round: so that several keys are worked out at once.
+    let key = if octave < -1022 { 0 } else { key };
     if value < 0.0 { -key } else { key }
 }
 
