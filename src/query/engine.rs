@@ -223,7 +223,7 @@ impl Engine {
     }
 
     fn session(&self, snapshot: Snapshot) -> Result<SessionContext, QueryError> {
-        let tables = Arc::new(Tables::new(snapshot.clone(), self.base.clone()));
+        let tables = Arc::new(Tables::new(snapshot.clone()));
         let (memory, others) = (self.memory_shares(), self.system.clone());
         let system = Arc::new(SystemTables::new(snapshot.clone(), Arc::downgrade(&self.store), memory, others));
         let schemas: [(&str, Arc<dyn SchemaProvider>); 2] = [(SCHEMA, tables), ("system", system)];

@@ -18,6 +18,8 @@ mod system;
 mod tables;
 #[cfg(test)]
 mod testing;
+mod tracks;
+mod wide;
 
 pub use crate::store::{Backup, StoreStats, TableStats, Verified};
 pub use derived::shown;

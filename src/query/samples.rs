@@ -24,7 +24,7 @@ use super::stream::{BlockingPartition, plan};
 use crate::model::{Sample, SeriesId, Span, Timestamp};
 use crate::store::Snapshot;
 
-const BATCH_ROWS: usize = 8192;
+pub(super) const BATCH_ROWS: usize = 8192;
 
 /// All samples, or those of one metric.
 pub(super) struct SamplesTable {
@@ -70,13 +70,13 @@ impl SamplesTable {
 }
 
 /// What a predicate can be answered from.
-enum Reach {
+pub(super) enum Reach {
     Series,
     Time(Span),
     Rows,
 }
 
-fn reach(filter: &Expr) -> Reach {
+pub(super) fn reach(filter: &Expr) -> Reach {
     if let Some(span) = span_of(filter) {
         return Reach::Time(span);
     }

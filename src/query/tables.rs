@@ -8,13 +8,13 @@ use datafusion::catalog::{
     CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList, SchemaProvider,
     TableProvider,
 };
-use datafusion::datasource::ViewTable;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 
 use super::derived::DerivedTable;
 use super::dimension::Dimension;
 use super::samples::SamplesTable;
+use super::wide::WideTable;
 use crate::model::Table;
 use crate::store::Snapshot;
 
@@ -39,8 +39,6 @@ pub(super) fn session<'s>(
 pub(super) struct Tables {
     snapshot: Snapshot,
     dimension: Arc<Dimension>,
-    /// What views are planned with; `None` for the tables that a view is over.
-    planner: Option<SessionState>,
 }
 
 impl fmt::Debug for Tables {
@@ -50,38 +48,9 @@ impl fmt::Debug for Tables {
 }
 
 impl Tables {
-    /// `planner` plans views; it has no tables of its own.
-    pub fn new(snapshot: Snapshot, planner: SessionState) -> Self {
+    pub fn new(snapshot: Snapshot) -> Self {
         let dimension = Arc::new(Dimension::new(snapshot.registry().clone(), snapshot.series_count()));
-        Tables { snapshot, dimension, planner: Some(planner) }
-    }
-
-    /// A session over the same tables without views. It must not be kept: a session that its own tables hold is never
-    /// dropped, nor are the snapshot, its memory and its files.
-    fn below(&self, planner: &SessionState) -> Result<SessionState> {
-        let tables = Tables { snapshot: self.snapshot.clone(), dimension: self.dimension.clone(), planner: None };
-        session(planner, [(SCHEMA, Arc::new(tables) as Arc<dyn SchemaProvider>)])
-    }
-
-    /// The fields of a measurement as columns, aligned on labels and time.
-    async fn measurement(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        let (Some(planner), Some((fields, labels))) = (&self.planner, self.dimension.measurement(name)) else {
-            return Ok(None);
-        };
-        let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
-        let text = |name: &str| format!("'{}'", name.replace('\'', "''"));
-        let labels: Vec<String> = labels.iter().map(|label| quoted(label)).collect();
-        let metric = |field: &String| text(&format!("{name}_{field}"));
-        let columns: Vec<String> = fields
-            .iter()
-            .map(|field| format!("max(CASE WHEN metric = {} THEN value END) AS {}", metric(field), quoted(field)))
-            .collect();
-        let keys = std::iter::once("time".to_owned()).chain(labels).collect::<Vec<_>>().join(", ");
-        let metrics = fields.iter().map(metric).collect::<Vec<_>>().join(", ");
-        let sql =
-            format!("SELECT {keys}, {} FROM metrics WHERE metric IN ({metrics}) GROUP BY {keys}", columns.join(", "));
-        let plan = self.below(planner)?.create_logical_plan(&sql).await?;
-        Ok(Some(Arc::new(ViewTable::new(plan, Some(sql)))))
+        Tables { snapshot, dimension }
     }
 }
 
@@ -107,7 +76,8 @@ impl SchemaProvider for Tables {
         if self.dimension.has_metric(name) {
             return Ok(Some(samples(Some(name))));
         }
-        self.measurement(name).await
+        let wide = |found| Arc::new(WideTable::new(self.snapshot.clone(), self.dimension.clone(), name, found));
+        Ok(self.dimension.measurement(name).map(|found| wide(found) as Arc<dyn TableProvider>))
     }
 
     fn table_exist(&self, name: &str) -> bool {

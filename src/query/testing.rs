@@ -42,6 +42,20 @@ impl Bench {
         self.store.append(batch).unwrap();
     }
 
+    /// Rows of a measurement: seconds after noon, a value a field.
+    pub fn put_fields(&self, name: &str, fields: &[&str], labels: &[(&str, &str)], rows: &[(i64, &[f64])]) {
+        let mut batch = Batch::default();
+        for (at, field) in fields.iter().enumerate() {
+            let mut def = SeriesDef::new(format!("{name}_{field}"), Labels::new(labels.iter().copied()));
+            def.measurement_len = name.len() as _;
+            let id = self.store.registry().intern(def);
+            for (second, values) in rows {
+                batch.push(id, Timestamp::from_nanos(NOON + second * S), values[at]);
+            }
+        }
+        self.store.append(batch).unwrap();
+    }
+
     /// Says that a series ended.
     pub fn end(&self, metric: &str, labels: &[(&str, &str)], second: i64) {
         let id = self.store.registry().intern(SeriesDef::new(metric, Labels::new(labels.iter().copied())));

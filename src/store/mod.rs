@@ -50,7 +50,7 @@ pub use derived::latest_rows;
 pub use error::{StoreError, told_with_causes};
 pub use foreign::{ParquetInput, ParquetOutput};
 pub use keeper::Keeper;
-pub use snapshot::{Scan, SeriesRun, Snapshot};
+pub use snapshot::{Columns, Scan, SeriesRun, Snapshot};
 pub use spec::{StoreSpec, Sync};
 pub use tap::{Behind, Tap};
 pub use verify::{Verified, Wrong};

@@ -199,6 +199,11 @@ impl Points {
         }
     }
 
+    /// Times, and as many values.
+    pub fn into_columns(self) -> (Vec<i64>, Vec<f64>) {
+        (self.times, self.values.into_floats())
+    }
+
     pub fn into_samples(self) -> Vec<Sample> {
         let sample = |(time, value)| Sample { time: Timestamp::from_nanos(time), value };
         self.times.into_iter().zip(self.values.into_floats()).map(sample).collect()

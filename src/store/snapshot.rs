@@ -14,7 +14,7 @@ use super::losses::Suspects;
 use super::pieces::Pieces;
 use super::points::{Points, merge};
 use super::retention::Kept;
-use super::segment::Cursor;
+use super::segment::{Cursor, IndexEntry};
 use crate::catalog::{Registry, SegmentRecord, TableName};
 use crate::model::{Sample, SeriesId, Span, Table, Timestamp};
 use crate::world::Disk;
@@ -24,6 +24,14 @@ use crate::world::Disk;
 pub struct SeriesRun {
     pub series: SeriesId,
     pub samples: Vec<Sample>,
+}
+
+/// The same in columns; times in nanoseconds.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Columns {
+    pub times: Vec<i64>,
+    /// As many, or none where only times were asked for.
+    pub values: Vec<f64>,
 }
 
 struct HeadView {
@@ -160,19 +168,60 @@ impl Scan {
         self.series.next();
     }
 
-    fn read(&mut self, series: SeriesId) -> Result<SeriesRun, StoreError> {
-        let span = self.span.intersect(self.snapshot.kept.span(series));
+    /// What `read` gives of each segment that has samples of a series in the span.
+    fn at_rest<T>(
+        &mut self,
+        series: SeriesId,
+        span: Span,
+        read: impl Fn(&mut Cursor, &IndexEntry) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
         let mut parts = Vec::with_capacity(self.cursors.len() + self.snapshot.heads.len());
         for cursor in &mut self.cursors {
             let Some(entry) = cursor.segment().entry(series).copied() else { continue };
             if span.touches(Timestamp::from_nanos(entry.first), Timestamp::from_nanos(entry.last)) {
-                let read = cursor.read(&entry, span);
+                let read = read(cursor, &entry);
                 let number = cursor.segment().record.number;
                 parts.push(read.inspect_err(|error| self.snapshot.suspects.name(number, error))?);
             }
         }
+        Ok(parts)
+    }
+
+    fn points(&mut self, series: SeriesId, span: Span) -> Result<Points, StoreError> {
+        let span = span.intersect(self.span).intersect(self.snapshot.kept.span(series));
+        let mut parts = self.at_rest(series, span, |cursor, entry| cursor.read(entry, span))?;
         parts.extend(self.snapshot.heads.iter().map(|view| view.points(series, span)));
-        Ok(SeriesRun { series, samples: merge(parts).into_samples() })
+        Ok(merge(parts))
+    }
+
+    fn read(&mut self, series: SeriesId) -> Result<SeriesRun, StoreError> {
+        Ok(SeriesRun { series, samples: self.points(series, self.span)?.into_samples() })
+    }
+
+    /// The samples of any series within a part of the span, by time, each time once. Those that lie side by side in the files
+    /// (the order of [`crate::catalog::Registry::file_order`]) cost little.
+    ///
+    /// # Errors
+    /// A segment that does not read.
+    pub fn columns(&mut self, series: SeriesId, span: Span) -> Result<Columns, StoreError> {
+        let (times, values) = self.points(series, span)?.into_columns();
+        Ok(Columns { times, values })
+    }
+
+    /// The same without values.
+    ///
+    /// # Errors
+    /// As [`Scan::columns`].
+    pub fn times(&mut self, series: SeriesId, span: Span) -> Result<Columns, StoreError> {
+        let span = span.intersect(self.span).intersect(self.snapshot.kept.span(series));
+        let mut parts = self.at_rest(series, span, |cursor, entry| cursor.times_within(entry, span))?;
+        parts.extend(self.snapshot.heads.iter().map(|view| view.points(series, span).times));
+        let mut times = parts.concat();
+        if !times.is_sorted_by(|a, b| a < b) {
+            times.sort_unstable();
+            times.dedup();
+        }
+        Ok(Columns { times, values: Vec::new() })
     }
 }
 

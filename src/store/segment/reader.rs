@@ -134,13 +134,23 @@ impl Cursor {
 
     /// The samples of an entry within `span`, by time.
     pub fn read(&mut self, entry: &IndexEntry, span: Span) -> Result<Points, StoreError> {
+        let (times, rows) = self.rows_within(entry, span)?;
+        let values = self.values(entry, rows)?;
+        Ok(Points { times, values })
+    }
+
+    /// The times of these.
+    pub fn times_within(&mut self, entry: &IndexEntry, span: Span) -> Result<Vec<i64>, StoreError> {
+        Ok(self.rows_within(entry, span)?.0)
+    }
+
+    fn rows_within(&mut self, entry: &IndexEntry, span: Span) -> Result<(Vec<i64>, Range<u32>), StoreError> {
         let mut times = self.times(entry, 0..entry.rows)?;
         let from = times.partition_point(|&time| time < span.start.nanos());
         let to = times.partition_point(|&time| time < span.end.nanos()).max(from);
         times.truncate(to);
         times.drain(..from);
-        let values = self.values(entry, from as u32..to as u32)?;
-        Ok(Points { times, values })
+        Ok((times, from as u32..to as u32))
     }
 
     /// Some of an entry's samples, counted from its first.

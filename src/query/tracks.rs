@@ -1,0 +1,157 @@
+//! Series as rows of a table: those that share their labels stand beside each other, a column each.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::error::Result;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, PhysicalExpr, PlanProperties, ReplaceChildrenOptions,
+};
+
+use super::dimension::Dimension;
+use crate::model::{SeriesId, Span, Timestamp};
+use crate::store::Snapshot;
+
+/// Rows that are read at one go, at most, of a track.
+const ROWS: u64 = 1 << 16;
+/// Nanoseconds from sample to sample where nobody knows.
+const STEP: u64 = 1_000_000_000;
+
+/// Series of the same labels, by field: a row of theirs is a time at which any of them has a sample.
+pub(super) struct Track {
+    pub series: Box<[Option<SeriesId>]>,
+}
+
+impl Track {
+    /// One whose labels are those of all.
+    pub fn any(&self) -> SeriesId {
+        self.all().next().unwrap_or(SeriesId(0))
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = SeriesId> {
+        self.series.iter().flatten().copied()
+    }
+}
+
+/// What a scan is over.
+pub(super) struct Tracks {
+    pub snapshot: Snapshot,
+    pub dimension: Arc<Dimension>,
+    pub span: Span,
+    /// Names of the columns of values, in the order of the series of each track.
+    pub fields: Vec<String>,
+    /// A list for each partition.
+    pub parts: Vec<Arc<[Track]>>,
+}
+
+impl Tracks {
+    /// First and last time that a series may have in the span; `None` where it has none.
+    pub fn range(&self, series: SeriesId) -> Option<(i64, i64)> {
+        let (first, last) = self.snapshot.time_range(series)?;
+        let (first, last) = (first.max(self.span.start).nanos(), last.nanos().min(self.span.end.nanos() - 1));
+        (first <= last).then_some((first, last))
+    }
+
+    /// The same of several.
+    pub fn range_of(&self, series: impl Iterator<Item = SeriesId>) -> Option<(i64, i64)> {
+        series.filter_map(|id| self.range(id)).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+    }
+
+    /// The range in which some series have samples, in pieces of so many rows that a piece of each of them takes little
+    /// memory.
+    pub fn pieces(&self, series: &[SeriesId]) -> Vec<Span> {
+        let Some((first, last)) = self.range_of(series.iter().copied()) else { return Vec::new() };
+        let densest = series.iter().map(|&id| self.rows_a_nanosecond(id)).fold(0.0, f64::max);
+        let length = ((ROWS as f64 / densest) as i64).max(1);
+        let span = |start: i64| {
+            let end = start.saturating_add(length).min(last.saturating_add(1));
+            Span::new(Timestamp::from_nanos(start), Timestamp::from_nanos(end))
+        };
+        let next = |span: &Span| Some(span.end.nanos()).filter(|&end| end <= last && end < i64::MAX);
+        std::iter::successors(Some(span(first)), |before| next(before).map(span)).collect()
+    }
+
+    fn rows_a_nanosecond(&self, series: SeriesId) -> f64 {
+        let range = self.snapshot.time_range(series);
+        match (self.snapshot.count(series), range) {
+            (Some(count), Some((first, last))) if last > first => {
+                count as f64 / (last.nanos().saturating_sub(first.nanos())) as f64
+            }
+            _ => 1.0 / STEP as f64,
+        }
+    }
+}
+
+/// A plan over tracks: it reads rows, and says what it is over to who can do with less.
+pub(super) struct TracksExec {
+    /// What `EXPLAIN` says of it.
+    pub told: String,
+    pub tracks: Arc<Tracks>,
+    /// Makes the rows.
+    pub inner: Arc<dyn ExecutionPlan>,
+}
+
+impl fmt::Debug for TracksExec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.told)
+    }
+}
+
+impl DisplayAs for TracksExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tracks: usize = self.tracks.parts.iter().map(|part| part.len()).sum();
+        write!(f, "{}: tracks={tracks}, partitions={}", self.told, self.tracks.parts.len())?;
+        let Span { start, end } = self.tracks.span;
+        match (start > Timestamp::MIN, end < Timestamp::MAX) {
+            (true, true) => write!(f, ", time>={start}, time<{end}"),
+            (true, false) => write!(f, ", time>={start}"),
+            (false, true) => write!(f, ", time<{end}"),
+            (false, false) => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl ExecutionPlan for TracksExec {
+    fn name(&self) -> &str {
+        "TracksExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        self.inner.properties()
+    }
+
+    fn fetch(&self) -> Option<usize> {
+        self.inner.fetch()
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        _: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn with_new_children(self: Arc<Self>, _: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        self.inner.execute(partition, context)
+    }
+}

@@ -1,0 +1,360 @@
+//! A measurement as a table: its fields as columns, a row for each time at which a series of one of them has a sample, beside
+//! the labels that these series share.
+//!
+//! Fields of the same labels are laid beside each other by their times, which mostly are the same; nothing is joined by a
+//! hash. Fields that are not asked for are read for their times alone.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, DictionaryArray, Float64Builder, Int32Array, RecordBatch, RecordBatchOptions, TimestampNanosecondArray,
+};
+use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+
+use super::dimension::{Dimension, TextColumn, text_type};
+use super::samples::{BATCH_ROWS, Reach, reach, time_type};
+use super::stream::{BlockingPartition, plan};
+use super::tracks::{Track, Tracks, TracksExec};
+use crate::model::{SeriesId, Span};
+use crate::store::{Columns, Scan, Snapshot};
+
+/// Tracks that are read together, since a page of a file has several of a field.
+const TOGETHER: usize = 4;
+
+/// One measurement.
+pub(super) struct WideTable {
+    snapshot: Snapshot,
+    dimension: Arc<Dimension>,
+    name: String,
+    fields: Vec<String>,
+    schema: SchemaRef,
+}
+
+impl fmt::Debug for WideTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WideTable({})", self.name)
+    }
+}
+
+impl WideTable {
+    /// Of the fields and label columns that [`Dimension::measurement`] gives.
+    pub fn new(
+        snapshot: Snapshot,
+        dimension: Arc<Dimension>,
+        name: &str,
+        (fields, labels): (Vec<String>, Vec<String>),
+    ) -> Self {
+        let mut columns = vec![Field::new("time", time_type(), false)];
+        columns.extend(labels.iter().map(|label| Field::new(label, text_type(), true)));
+        columns.extend(fields.iter().map(|field| Field::new(field, DataType::Float64, true)));
+        WideTable { snapshot, dimension, name: name.to_owned(), fields, schema: Arc::new(Schema::new(columns)) }
+    }
+
+    /// What a filter can be answered from: that of a field only from rows.
+    fn reach(&self, filter: &Expr) -> Reach {
+        let of_field = filter.column_refs().iter().any(|column| self.fields.contains(&column.name));
+        if of_field { Reach::Rows } else { reach(filter) }
+    }
+
+    /// The series of the fields that fit the filters, those of the same labels together; in the order of the files.
+    fn tracks(&self, state: &dyn Session, filters: &[Expr], span: Span) -> Result<Vec<Track>> {
+        let (mut series, mut of_field) = (Vec::new(), Vec::new());
+        for (at, field) in self.fields.iter().enumerate() {
+            let found = self.dimension.select(state, Some(&format!("{}_{field}", self.name)), filters)?;
+            of_field.resize(of_field.len() + found.len(), at);
+            series.extend(found);
+        }
+        let mut tracks: Vec<Track> = Vec::new();
+        for ((number, id), field) in self.dimension.registry().alike(&series).into_iter().zip(series).zip(of_field) {
+            if number as usize == tracks.len() {
+                tracks.push(Track { series: vec![None; self.fields.len()].into() });
+            }
+            tracks[number as usize].series[field] = Some(id);
+        }
+        tracks.retain(|track| {
+            let range = |id| self.snapshot.time_range(id);
+            track.all().filter_map(range).any(|(first, last)| span.touches(first, last))
+        });
+        Ok(tracks)
+    }
+}
+
+#[async_trait]
+impl TableProvider for WideTable {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        let answer = |filter: &&Expr| match self.reach(filter) {
+            Reach::Series | Reach::Time(_) => TableProviderFilterPushDown::Exact,
+            Reach::Rows => TableProviderFilterPushDown::Unsupported,
+        };
+        Ok(filters.iter().map(answer).collect())
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let (mut span, mut of_series) = (Span::ALL, Vec::new());
+        for filter in filters {
+            match self.reach(filter) {
+                Reach::Time(of_filter) => span = span.intersect(of_filter),
+                Reach::Series => of_series.push(filter.clone()),
+                Reach::Rows => {}
+            }
+        }
+        let tracks = self.tracks(state, &of_series, span)?;
+        let schema = match projection {
+            Some(columns) => Arc::new(self.schema.project(columns)?),
+            None => self.schema.clone(),
+        };
+        let parts = in_parts(tracks, state.config().target_partitions());
+        let (snapshot, dimension) = (self.snapshot.clone(), self.dimension.clone());
+        let tracks = Arc::new(Tracks { snapshot, dimension, span, fields: self.fields.clone(), parts });
+        let partitions = tracks.parts.iter().map(|part| {
+            let (rows, part) = (Rows::new(&tracks, part, &schema), part.clone());
+            BlockingPartition::boxed(schema.clone(), move |out| rows.read(&part, limit, out))
+        });
+        let inner = plan(schema.clone(), partitions.collect(), limit)?;
+        Ok(Arc::new(TracksExec { told: format!("MeasurementScan: {}", self.name), tracks, inner }))
+    }
+}
+
+/// Tracks in as many lists as there are partitions, at least one.
+pub(super) fn in_parts(tracks: Vec<Track>, partitions: usize) -> Vec<Arc<[Track]>> {
+    let share = tracks.len().div_ceil(partitions.max(1)).max(1);
+    let mut parts: Vec<Arc<[Track]>> = Vec::new();
+    let mut rest = tracks.into_iter().peekable();
+    while rest.peek().is_some() {
+        parts.push(rest.by_ref().take(share).collect());
+    }
+    if parts.is_empty() {
+        parts.push(Arc::new([]));
+    }
+    parts
+}
+
+/// What fills a column.
+enum Column {
+    Text(TextColumn),
+    Time,
+    Field(usize),
+}
+
+/// Reads the rows of one partition.
+struct Rows {
+    tracks: Arc<Tracks>,
+    schema: SchemaRef,
+    columns: Vec<Column>,
+    /// By field, whether its values are asked for.
+    wanted: Vec<bool>,
+}
+
+impl Rows {
+    fn new(tracks: &Arc<Tracks>, part: &[Track], schema: &SchemaRef) -> Rows {
+        let series: Vec<SeriesId> = part.iter().map(Track::any).collect();
+        let column = |field: &Arc<Field>| match tracks.fields.iter().position(|name| name == field.name()) {
+            Some(at) => Column::Field(at),
+            None if field.name() == "time" => Column::Time,
+            None => Column::Text(tracks.dimension.text(field.name(), &series)),
+        };
+        let columns: Vec<Column> = schema.fields().iter().map(column).collect();
+        let is_wanted = |at: usize| columns.iter().any(|column| matches!(column, Column::Field(field) if *field == at));
+        let wanted = (0..tracks.fields.len()).map(is_wanted).collect();
+        Rows { tracks: tracks.clone(), schema: schema.clone(), columns, wanted }
+    }
+
+    fn read(&self, part: &[Track], limit: Option<usize>, out: &mut dyn FnMut(RecordBatch) -> bool) -> Result<()> {
+        let mut scan = self.tracks.snapshot.scan(Vec::new(), self.tracks.span);
+        let mut batch = Unfinished::new(self);
+        let mut left = limit.unwrap_or(usize::MAX);
+        for (at, some) in part.chunks(TOGETHER).enumerate() {
+            let series: Vec<SeriesId> = some.iter().flat_map(Track::all).collect();
+            for piece in self.tracks.pieces(&series) {
+                for (place, aligned) in self.aligned(&mut scan, some, piece)?.into_iter().enumerate() {
+                    left = left.saturating_sub(aligned.times.len());
+                    if !batch.add(at * TOGETHER + place, &aligned, out)? || left == 0 {
+                        return batch.finish(out);
+                    }
+                }
+            }
+        }
+        batch.finish(out)
+    }
+
+    /// The rows of some tracks within a piece of time. Field by field, since those of one lie together.
+    fn aligned(&self, scan: &mut Scan, tracks: &[Track], piece: Span) -> Result<Vec<Aligned>> {
+        let mut read: Vec<Vec<Columns>> = tracks.iter().map(|_| Vec::new()).collect();
+        for (field, &is_wanted) in self.wanted.iter().enumerate() {
+            for (track, columns) in tracks.iter().zip(&mut read) {
+                let found = match track.series[field] {
+                    None => Ok(Columns::default()),
+                    Some(series) if is_wanted => scan.columns(series, piece),
+                    Some(series) => scan.times(series, piece),
+                };
+                columns.push(found.map_err(|error| DataFusionError::External(Box::new(error)))?);
+            }
+        }
+        Ok(read.into_iter().map(Aligned::of).collect())
+    }
+}
+
+/// The fields of one track beside each other.
+struct Aligned {
+    times: Vec<i64>,
+    fields: Vec<Columns>,
+}
+
+impl Aligned {
+    fn of(fields: Vec<Columns>) -> Aligned {
+        let mut filled = fields.iter().map(|field| &field.times).filter(|times| !times.is_empty());
+        let first = filled.next().cloned().unwrap_or_default();
+        let times = filled.fold(first, |times, others| if times == *others { times } else { union(&times, others) });
+        Aligned { times, fields }
+    }
+}
+
+/// Times of both, each once; both are sorted.
+fn union(a: &[i64], b: &[i64]) -> Vec<i64> {
+    let mut all = Vec::with_capacity(a.len().max(b.len()));
+    let (mut a, mut b) = (a.iter().copied().peekable(), b.iter().copied().peekable());
+    while let Some(next) = [a.peek(), b.peek()].into_iter().flatten().min().copied() {
+        a.next_if_eq(&next);
+        b.next_if_eq(&next);
+        all.push(next);
+    }
+    all
+}
+
+/// A batch that is not full yet.
+struct Unfinished<'r> {
+    rows: &'r Rows,
+    count: usize,
+    times: Vec<i64>,
+    keys: Vec<Vec<Option<i32>>>,
+    values: Vec<Float64Builder>,
+}
+
+impl<'r> Unfinished<'r> {
+    fn new(rows: &'r Rows) -> Self {
+        let keys = rows.columns.iter().map(|_| Vec::new()).collect();
+        let values = rows.columns.iter().map(|_| Float64Builder::new()).collect();
+        Unfinished { rows, count: 0, times: Vec::new(), keys, values }
+    }
+
+    /// `Ok(false)` when nobody wants more.
+    fn add(&mut self, place: usize, track: &Aligned, out: &mut dyn FnMut(RecordBatch) -> bool) -> Result<bool> {
+        let mut from = 0;
+        while from < track.times.len() {
+            let to = track.times.len().min(from + BATCH_ROWS - self.count);
+            self.add_rows(place, track, from, to);
+            self.count += to - from;
+            if self.count == BATCH_ROWS && !out(self.take()?) {
+                return Ok(false);
+            }
+            from = to;
+        }
+        Ok(true)
+    }
+
+    fn add_rows(&mut self, place: usize, track: &Aligned, from: usize, to: usize) {
+        let times = &track.times[from..to];
+        for (at, column) in self.rows.columns.iter().enumerate() {
+            match column {
+                Column::Time => self.times.extend_from_slice(times),
+                Column::Text(text) => {
+                    let keys = &mut self.keys[at];
+                    keys.resize(keys.len() + times.len(), text.keys[place]);
+                }
+                Column::Field(field) => add_values(&mut self.values[at], &track.fields[*field], times),
+            }
+        }
+    }
+
+    fn take(&mut self) -> Result<RecordBatch> {
+        let mut arrays: Vec<ArrayRef> = Vec::with_capacity(self.rows.columns.len());
+        for (at, column) in self.rows.columns.iter().enumerate() {
+            arrays.push(match column {
+                Column::Time => {
+                    let times = TimestampNanosecondArray::from(std::mem::take(&mut self.times));
+                    Arc::new(times.with_timezone("UTC"))
+                }
+                Column::Text(text) => {
+                    let keys = Int32Array::from(std::mem::take(&mut self.keys[at]));
+                    Arc::new(DictionaryArray::<Int32Type>::try_new(keys, text.values.clone())?)
+                }
+                Column::Field(_) => Arc::new(self.values[at].finish()),
+            });
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(std::mem::take(&mut self.count)));
+        Ok(RecordBatch::try_new_with_options(self.rows.schema.clone(), arrays, &options)?)
+    }
+
+    fn finish(mut self, out: &mut dyn FnMut(RecordBatch) -> bool) -> Result<()> {
+        if self.count > 0 {
+            out(self.take()?);
+        }
+        Ok(())
+    }
+}
+
+/// The values of a field at these times; null where it has none.
+fn add_values(values: &mut Float64Builder, field: &Columns, times: &[i64]) {
+    let (Some(&first), Some(&last)) = (times.first(), times.last()) else { return };
+    let from = field.times.partition_point(|&time| time < first);
+    let to = field.times.partition_point(|&time| time <= last);
+    if field.times[from..to] == *times {
+        values.append_slice(&field.values[from..to]);
+        return;
+    }
+    let mut at = from;
+    for &time in times {
+        let is_there = field.times.get(at) == Some(&time);
+        values.append_option(is_there.then(|| field.values[at]));
+        at += usize::from(is_there);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::query::testing::{Bench, NOON, S};
+
+    #[test]
+    fn rows_stand_where_any_field_has_a_sample() {
+        assert_eq!(union(&[1, 3, 5], &[2, 3, 9]), [1, 2, 3, 5, 9]);
+        let bench = Bench::new();
+        bench.put_fields("cpu", &["user", "idle"], &[("host", "a")], &[(0, &[1.0, 9.0]), (10, &[2.0, 8.0])]);
+        bench.put_fields("cpu", &["user"], &[("host", "a")], &[(20, &[3.0])]);
+        bench.store.flush().unwrap();
+        bench.put_fields("cpu", &["idle"], &[("host", "a")], &[(15, &[7.0])]);
+        bench.put_fields("cpu", &["idle"], &[("host", "b")], &[(5, &[6.0])]);
+        assert_eq!(
+            bench.rows("SELECT time, host, idle, \"user\" FROM cpu ORDER BY host, time"),
+            ["0 a 9 1", "10 a 8 2", "15 a 7 NULL", "20 a NULL 3", "5 b 6 NULL"]
+        );
+        assert_eq!(bench.rows("SELECT count(*) AS n FROM cpu"), ["5"]);
+        assert_eq!(bench.rows("SELECT \"user\" FROM cpu WHERE host = 'b'"), ["NULL"]);
+        assert_eq!(bench.rows("SELECT host FROM cpu WHERE \"user\" > 1 AND idle IS NULL"), ["a"]);
+        let at = (NOON / S + 10).to_string();
+        let within =
+            format!("SELECT idle FROM cpu WHERE time >= to_timestamp_seconds({at}) AND host = 'a' ORDER BY time");
+        assert_eq!(bench.rows(&within), ["8", "7", "NULL"]);
+        assert_eq!(bench.rows("SELECT * FROM cpu WHERE host = 'none'"), Vec::<String>::new());
+    }
+}
