@@ -243,6 +243,42 @@ fn sessions_join_and_part_as_the_samples_say() {
     }
 }
 
+/// A series with a sample a second in a span, and none of it in memory.
+struct Endless(Span);
+
+impl Past for Endless {
+    fn series(&self, _span: Span) -> Vec<SeriesId> {
+        vec![SeriesId(0)]
+    }
+
+    fn read(&mut self, _series: SeriesId, span: Span, take: &mut dyn FnMut(&[Sample])) -> bool {
+        let within = span.intersect(self.0);
+        let seconds = (within.start.nanos().div_euclid(SECOND) + 1)..=within.end.nanos().div_euclid(SECOND);
+        seconds.for_each(|second| take(&[Sample { time: Timestamp::from_nanos(second * SECOND), value: 1.0 }]));
+        true
+    }
+
+    fn oldest(&self, _series: SeriesId) -> i64 {
+        i64::MIN
+    }
+}
+
+#[test]
+fn a_long_session_is_told_of_without_keeping_its_samples() {
+    let span = Span::new(Timestamp::from_nanos(0), Timestamp::from_nanos(500_000 * SECOND));
+    let late = [250_000 * SECOND, 250_003 * SECOND];
+    let mut read = 0;
+    let bounds = (2 * SECOND, i64::MAX);
+    let around = |time: i64, read: &mut usize| {
+        session::session_around(&mut Endless(span), SeriesId(0), time, late.into_iter(), bounds, read)
+    };
+    let session = around(late[0], &mut read).unwrap();
+    assert_eq!((session.window.start, session.window.count), (SECOND, 500_000));
+    assert_eq!(session.no_longer_first, late);
+    assert!(read < 3_000_000, "{read}");
+    assert!(around(-SECOND, &mut read).is_none());
+}
+
 fn assert_same(found: &BTreeMap<(u32, i64, i64), String>, wanted: &BTreeMap<(u32, i64, i64), String>, seed: u64) {
     for (key, value) in wanted {
         assert_eq!(found.get(key), Some(value), "seed {seed}, {key:?}");
