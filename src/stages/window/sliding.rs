@@ -68,13 +68,15 @@ impl Lengths {
     /// Of the windows that some panes lie in those that end by `told` and are kept whole.
     fn told(self, panes: &[i64], found: &[Aggregate], told: i64, oldest: i64) -> Vec<Aggregate> {
         let starts: BTreeSet<i64> = panes.iter().flat_map(|&pane| self.starts(pane)).collect();
-        let is_told = |start: &i64| start.saturating_add(self.length) <= told && *start >= oldest;
-        starts.into_iter().filter(is_told).filter_map(|start| self.window(start, found.iter())).collect()
+        let is_told = |start: &i64| start.checked_add(self.length).is_some_and(|end| end <= told) && *start >= oldest;
+        let from = |start: i64| found[found.partition_point(|pane| pane.start < start)..].iter();
+        starts.into_iter().filter(is_told).filter_map(|start| self.window(start, from(start))).collect()
     }
 
     /// The window from `start` on, of panes by time.
     fn window<'p>(self, start: i64, panes: impl Iterator<Item = &'p Aggregate>) -> Option<Aggregate> {
-        let within = panes.filter(|pane| pane.start >= start && pane.start < start.saturating_add(self.length));
+        let within = panes.skip_while(|pane| pane.start < start);
+        let within = within.take_while(|pane| pane.start < start.saturating_add(self.length));
         let mut window: Option<Aggregate> = None;
         for pane in within {
             match &mut window {
@@ -218,7 +220,8 @@ impl Sliding {
         let place = self.place(series);
         let told = place.told;
         let held_from = told.saturating_sub(lengths.length - lengths.every);
-        for pane in found.iter().filter(|pane| dirty.contains(&pane.start) && pane.start >= held_from) {
+        let held = &found[found.partition_point(|pane| pane.start < held_from)..];
+        for pane in held.iter().filter(|pane| dirty.binary_search(&pane.start).is_ok()) {
             let at = place.panes.partition_point(|held| held.start < pane.start);
             match place.panes.get_mut(at) {
                 Some(held) if held.start == pane.start => *held = pane.clone(),

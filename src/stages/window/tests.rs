@@ -243,6 +243,46 @@ fn sessions_join_and_part_as_the_samples_say() {
     }
 }
 
+/// Hands a stage samples of series 0, as they come or late, and says that the source is idle.
+fn hand(stage: &mut dyn Stage, kept: &Kept, memory: &Memory, times: &[i64], late: &[i64]) {
+    let batch = |times: &[i64]| {
+        let mut batch = Batch { source: "a".into(), ..Batch::default() };
+        times.iter().for_each(|&time| batch.push(SeriesId(0), Timestamp::from_nanos(time), 1.0));
+        Arc::new(batch)
+    };
+    let stored = times.iter().chain(late).map(|&time| ((0, time), 1.0));
+    memory.0.lock().unwrap().extend(stored);
+    let mut step = Step::new();
+    let mut out = Out::new(kept, &mut step);
+    stage.batch(&batch(times), &mut out);
+    stage.late(&batch(late), &mut out);
+    stage.watermark(&Watermark { source: "a".into(), time: Timestamp::MAX }, &mut out);
+    while stage.put_off() > 0 {
+        stage.idle(&mut out);
+    }
+    stage.checkpoint(Cut { number: 1, last: true }, &mut out);
+}
+
+#[test]
+fn very_many_late_samples_are_sorted_in() {
+    let count = 60_000;
+    // A window of its own for each, and one session of all.
+    for (spec, is_session) in [
+        (WindowSpec { every: length(1), length: length(2), ..WindowSpec::default() }, false),
+        (WindowSpec { session: length(5), ..WindowSpec::default() }, true),
+    ] {
+        let (memory, kept) = (Memory::default(), Kept::default());
+        let mut stage = spec.stage(Some(Arc::new(memory.clone())));
+        let late: Vec<i64> = (0..count).map(|second| second * SECOND).collect();
+        hand(&mut *stage, &kept, &memory, &[count * SECOND], &late);
+        let kept = kept.0.into_inner().unwrap();
+        if is_session {
+            assert!(kept[&(0, 5 * SECOND, 0)].starts_with("60001 "), "{kept:?}");
+        }
+        assert_eq!(kept.len(), if is_session { 1 } else { 60_002 });
+    }
+}
+
 /// A series with a sample a second in a span, and none of it in memory.
 struct Endless(Span);
 
