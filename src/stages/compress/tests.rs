@@ -10,6 +10,8 @@ use super::*;
 use crate::flow::{Event, Sink, Step};
 use crate::world::Chance;
 
+const DAY: Duration = Duration::from_secs(86_400);
+
 type Row = (f64, f64, u64, String);
 
 /// Rows by series and time, as the table would hold them.
@@ -180,6 +182,18 @@ fn under_pressure_less_is_kept_and_the_rows_say_so() {
         counts.push((rows.len(), rows.values().map(|row| row.1).fold(0.0, f64::max)));
     }
     assert!(counts.windows(2).all(|pair| pair[0].0 > pair[1].0 && pair[0].1 < pair[1].1), "{counts:?}");
+}
+
+#[test]
+fn times_at_either_end_of_what_can_be_are_kept() {
+    let samples = [i64::MIN, i64::MIN + 1, -5, 7, i64::MAX - 1, i64::MAX].map(|time| (time, 1.0));
+    let methods = [Method::Door, Method::Band, Method::Mean, Method::Sample];
+    for (method, every) in methods.into_iter().flat_map(|method| [DAY, 366 * DAY].map(|every| (method, every))) {
+        let spec = CompressSpec { method, every, gap: DAY, keep: 1.0, ..CompressSpec::default() };
+        assert_eq!(spec.fault(), None);
+        let (rows, _, _) = run(&spec, &samples, None);
+        assert_eq!(rows.iter().map(|(_, row)| row.2).sum::<u64>(), 6, "{method:?}: {rows:?}");
+    }
 }
 
 #[test]

@@ -33,8 +33,8 @@ struct Place {
 impl Place {
     /// Tells a session, and takes back what was told of a start that is none.
     fn tell(&mut self, series: u32, window: Aggregate, found: &mut Found) {
-        let within = window.start + 1..=window.last_time;
-        for start in self.hints.iter().copied().filter(|start| within.contains(start)) {
+        let is_within = |start: &i64| *start > window.start && *start <= window.last_time;
+        for start in self.hints.iter().copied().filter(is_within) {
             found.done.push((series, Aggregate::none(start)));
         }
         self.hints.retain(|&start| start > window.last_time);

@@ -33,10 +33,9 @@ struct Lengths {
 }
 
 impl Lengths {
-    /// Starts of the windows that a pane lies in.
+    /// Starts of the windows that a pane lies in. One that would begin before all times is none.
     fn starts(self, pane: i64) -> impl Iterator<Item = i64> {
-        let first = pane.saturating_sub(self.length - self.every);
-        (0..self.length / self.every).map(move |at| first.saturating_add(at * self.every))
+        (0..self.length / self.every).filter_map(move |back| pane.checked_sub(back * self.every))
     }
 
     /// The panes of all windows that some panes lie in, without samples after `last`; `None` where they cannot be read.
@@ -106,14 +105,12 @@ impl Place {
     /// Tells the windows that end by `end`.
     fn tell_to(&mut self, end: i64, lengths: Lengths, done: &mut Vec<Aggregate>) {
         while let Some(first) = self.panes.front() {
-            // Windows that end before it does hold nothing more.
-            let next = self.told.saturating_add(lengths.every).max(first.start.saturating_add(lengths.every));
-            if next > end {
-                break;
-            }
-            let start = next - lengths.length;
-            done.extend(lengths.window(start, self.panes.iter()));
+            // Windows that end before it does hold nothing more; where time ends there is no next one.
+            let next = self.told.max(first.start).checked_add(lengths.every);
+            let Some(next) = next.filter(|&next| next <= end) else { break };
             self.told = next;
+            let Some(start) = next.checked_sub(lengths.length) else { continue };
+            done.extend(lengths.window(start, self.panes.iter()));
             while self.panes.front().is_some_and(|pane| pane.start <= start) {
                 self.panes.pop_front();
             }
@@ -123,8 +120,9 @@ impl Place {
 
     /// The window that ends with the open pane.
     fn open(&self, lengths: Lengths) -> Option<Aggregate> {
-        let end = self.panes.back()?.start.saturating_add(lengths.every);
-        (end > self.told).then(|| lengths.window(end - lengths.length, self.panes.iter())).flatten()
+        let end = self.panes.back()?.start.checked_add(lengths.every)?;
+        let start = end.checked_sub(lengths.length).filter(|_| end > self.told)?;
+        lengths.window(start, self.panes.iter())
     }
 }
 

@@ -264,6 +264,25 @@ fn hand(stage: &mut dyn Stage, kept: &Kept, memory: &Memory, times: &[i64], late
 }
 
 #[test]
+fn times_at_either_end_of_what_can_be_end_all_the_same() {
+    let (low, high) = (i64::MIN, i64::MAX);
+    let times = [low, low + 1, low + SECOND, -SECOND, 0, SECOND, high - SECOND, high - 1, high];
+    let late = [low + 2, low + 3 * SECOND, 3 * SECOND, high - 2 * SECOND, high - 2];
+    let sliding = WindowSpec { every: length(10), length: length(40), ..WindowSpec::default() };
+    let sessions = WindowSpec { session: length(10), ..WindowSpec::default() };
+    for (spec, every, whole) in [(sliding, 10, -30), (sessions, 10, -1)] {
+        let (memory, kept) = (Memory::default(), Kept::default());
+        let mut stage = spec.stage(Some(Arc::new(memory.clone())));
+        hand(&mut *stage, &kept, &memory, &times, &late);
+        // Again, from where time ends.
+        hand(&mut *stage, &kept, &memory, &[high], &late);
+        let kept = kept.0.into_inner().unwrap();
+        let row = &kept[&(0, every * SECOND, whole)];
+        assert!(row.starts_with("4 4 1 1"), "{row}");
+    }
+}
+
+#[test]
 fn very_many_late_samples_are_sorted_in() {
     let count = 60_000;
     // A window of its own for each, and one session of all.
