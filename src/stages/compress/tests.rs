@@ -204,6 +204,7 @@ fn what_cannot_be_is_a_fault() {
         (CompressSpec { keep: 0.0, ..CompressSpec::default() }, "keep = 0 cannot be"),
         (CompressSpec { context: 101, ..CompressSpec::default() }, "context = 101 cannot be"),
         (CompressSpec { every: Duration::ZERO, ..CompressSpec::default() }, "every = 0ns cannot be"),
+        (CompressSpec { every: 367 * DAY, ..CompressSpec::default() }, "cannot be: write 1ms to 366d"),
     ];
     for (spec, told) in cases {
         assert!(spec.fault().is_some_and(|fault| fault.contains(told)), "{:?}", spec.fault());
