@@ -212,6 +212,14 @@ mod tests {
         let cases = [
             ("name = \"p\"\nstages = []\n", "p.toml:2: there is no stage"),
             (
+                "name = \"p\"\nidle = \"0s\"\n[[stages]]\nname = \"a\"\napply.window = { every = \"1h\" }\n",
+                "p.toml:2: idle = \"0s\" is shorter than lateness = \"10s\"",
+            ),
+            (
+                "name = \"p\"\nlateness = \"1h\"\n[[stages]]\nname = \"a\"\napply.window = { every = \"1h\" }\n",
+                "write idle = \"1h\" or longer",
+            ),
+            (
                 "name = \"p\"\n[[stages]]\nname = \"a\"\ninputs = [\"gone\"]\napply.window = { every = \"1h\" }\n",
                 "p.toml:4: stage `a` takes `gone`, which is no source or stage before it: write one of live",
             ),

@@ -159,6 +159,15 @@ impl PipelineSpec {
                 false,
             );
         }
+        if self.idle < self.lateness {
+            let at = if self.idle == Self::default_idle() { "lateness" } else { "idle" };
+            let [idle, lateness] = [self.idle, self.lateness].map(humantime::format_duration);
+            let told = format!(
+                "idle = \"{idle}\" is shorter than lateness = \"{lateness}\": a source would be given up before what it \
+                 may still bring is late; write idle = \"{lateness}\" or longer"
+            );
+            fault(at, told, false);
+        }
         if self.stages.is_empty() && self.sinks.is_empty() {
             fault("stages", "there is no stage: add `[[stages]]`".to_owned(), true);
         }
