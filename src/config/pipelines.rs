@@ -74,6 +74,11 @@ pub fn file_faults(file: &str, text: &str, spec: &PipelineSpec, readers: &dyn Re
     faults
 }
 
+/// The line of a stage's key.
+pub fn line_in_stage(text: &str, place: usize, key: &str) -> usize {
+    line_of(text, start_of(&parts(text), List::Stages, place).unwrap_or(0), key)
+}
+
 fn line_at(text: &str, at: usize) -> usize {
     text[..at].matches('\n').count() + 1
 }

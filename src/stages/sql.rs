@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch, StringArray, TimestampNanosecondArray};
-use arrow::compute::cast;
+use arrow::compute::{can_cast_types, cast};
 use arrow::datatypes::{DataType, Field, Float64Type, Schema, TimeUnit, TimestampNanosecondType};
 use serde::Deserialize;
 
@@ -48,6 +48,38 @@ impl SqlSpec {
         let possible = self.every >= Duration::from_millis(1) && self.every <= Duration::from_secs(366 * 86_400);
         (!possible).then(|| format!("every = {:?} cannot be: write 1ms to 366d, as in \"1m\"", self.every))
     }
+
+    /// The table that is asked, without a row, where series have such labels.
+    pub fn empty_input(labels: &[String]) -> RecordBatch {
+        let fixed = COLUMNS.into_iter().zip([DataType::Utf8, DataType::Utf8, nanos(), DataType::Float64]);
+        let labels = labels.iter().map(|label| (label.as_str(), DataType::Utf8));
+        let fields: Vec<Field> = fixed.chain(labels).map(|(name, kind)| Field::new(name, kind, true)).collect();
+        RecordBatch::new_empty(Arc::new(Schema::new(fields)))
+    }
+
+    /// Why no samples can be made of an answer with such columns, and what to write.
+    pub fn answer_fault(answer: &Schema) -> Option<String> {
+        let of = |name: &str| answer.field_with_name(name).map(Field::data_type).ok();
+        let Some(value) = of("value") else { return Some(NO_VALUE.to_owned()) };
+        if value.is_string() {
+            // As of a label, or a column whose name is misspelt.
+            return Some(
+                "`value` is a text: take it of the column `value`, or write CAST(… AS DOUBLE) AS value".into(),
+            );
+        }
+        let cannot = |name: &str, kind: &DataType| of(name).is_some_and(|column| !can_cast_types(column, kind));
+        if cannot("value", &DataType::Float64) {
+            return Some(format!("`value` is a {value}: make it a number, as in avg(value) AS value"));
+        }
+        cannot("time", &nanos()).then(|| "`time` is no time: make it one, as in max(time) AS time".into())
+    }
+}
+
+const NO_VALUE: &str = "the answer has no column `value`: name one so, as in avg(value) AS value";
+
+/// How times are told.
+fn nanos() -> DataType {
+    DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()))
 }
 
 /// Samples of a window.
@@ -208,11 +240,10 @@ impl Sql {
             let Some(column) = answer.column_by_name(name) else { return Ok(None) };
             cast(column, kind).map(Some).map_err(|error| format!("column `{name}`: {error}"))
         };
-        let nanos = DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()));
-        let times = to("time", &nanos)?;
+        let times = to("time", &nanos())?;
         let metrics = to("metric", &DataType::Utf8)?;
         let values = to("value", &DataType::Float64)?;
-        let values = values.ok_or("the answer has no column `value`: name one so, as in avg(value) AS value")?;
+        let values = values.ok_or(NO_VALUE)?;
         let labels = answer.schema();
         let labels = labels.fields().iter().map(|field| field.name().as_str());
         let labels = labels.filter(|name| !["time", "metric", "value"].contains(name));
@@ -424,6 +455,27 @@ mod tests {
             assert_eq!(run.told(), ["mark sql -", "mark sql 30"]);
             assert_eq!(run.dropped(), Dropped::from([(reason, 2)]));
         }
+    }
+
+    #[test]
+    fn an_answer_must_have_a_number_and_may_have_a_time() {
+        let value = |kind: DataType| Field::new("value", kind, true);
+        let time = |kind: DataType| Field::new("time", kind, true);
+        for (fields, told) in [
+            (vec![value(DataType::Int64), time(nanos()), Field::new("host", DataType::Utf8, true)], None),
+            (vec![value(DataType::Null)], None),
+            (vec![time(nanos())], Some("no column `value`")),
+            (vec![value(DataType::Utf8View)], Some("`value` is a text")),
+            (vec![value(DataType::Binary)], Some("`value` is a Binary")),
+            (vec![value(DataType::Float64), time(DataType::Boolean)], Some("`time` is no time")),
+        ] {
+            let fault = SqlSpec::answer_fault(&Schema::new(fields));
+            assert_eq!(fault.is_some(), told.is_some(), "{fault:?}");
+            assert!(fault.unwrap_or_default().contains(told.unwrap_or_default()));
+        }
+        let input = SqlSpec::empty_input(&["host".to_owned()]);
+        let names: Vec<&str> = input.schema_ref().fields().iter().map(|field| field.name().as_str()).collect();
+        assert_eq!(names, ["metric", "series", "time", "value", "host"]);
     }
 
     #[test]
