@@ -6,12 +6,15 @@ use std::sync::Arc;
 
 use clap::Args;
 
+use super::ask::Asker;
 use super::edges::Files;
 use super::global::Global;
 use super::report::{REPORTS, sections};
-use crate::config::{ConfigFault, ConfigFaults, PIPELINES, Settings, file_faults, read_pipeline, read_pipelines};
+use crate::config::{
+    ConfigFault, ConfigFaults, PIPELINES, Settings, file_faults, line_in_stage, read_pipeline, read_pipelines,
+};
 use crate::model::Timestamp;
-use crate::stages::{Apply, PipelineSpec, Scratch, StageSpec, run_test};
+use crate::stages::{Apply, PipelineSpec, Scratch, run_test};
 use crate::store::{Store, StoreSpec};
 use crate::world::{Chance, SimClock, SimDisk, World};
 
@@ -93,16 +96,27 @@ fn check_file(file: &str) -> Vec<ConfigFault> {
     std::fs::read_to_string(file).map_or(Vec::new(), |text| check_pipeline(file, &text))
 }
 
-/// Queries of stages that are no SQL. Whether they fit their columns only their samples can tell.
+/// Queries of stages that can never be answered, or whose answer is no samples.
 fn sql_faults(file: &str, text: &str, spec: &PipelineSpec) -> Vec<ConfigFault> {
-    let fault = |stage: &StageSpec| {
-        let Apply::Sql(sql) = &stage.apply else { return None };
-        let error = crate::query::parse(&sql.query).err()?;
-        let is_name = |line: &str| line.trim_start().starts_with("name") && line.contains(&stage.name);
-        let line = text.lines().position(is_name).map_or(0, |at| at + 1);
-        Some(ConfigFault { file: file.to_owned(), line, error: format!("stage `{}`: query: {error}", stage.name) })
+    let stages = spec.stages.iter().enumerate();
+    let queries = stages.filter_map(|(place, stage)| match &stage.apply {
+        Apply::Sql(sql) => Some((place, &stage.name, sql)),
+        _ => None,
+    });
+    let mut queries = queries.peekable();
+    if queries.peek().is_none() {
+        return Vec::new();
+    }
+    let fault = |line: usize, error: String| ConfigFault { file: file.to_owned(), line, error };
+    let asker = match Asker::new() {
+        Ok(asker) => asker,
+        Err(error) => return vec![fault(0, format!("queries cannot be tried: {error}"))],
     };
-    spec.stages.iter().filter_map(fault).collect()
+    let tried = queries.filter_map(|(place, name, sql)| {
+        let error = asker.fault(sql)?;
+        Some(fault(line_in_stage(text, place, "query"), format!("stage `{name}`: query: {error}")))
+    });
+    tried.collect()
 }
 
 fn is_pipeline(text: &str) -> bool {
@@ -186,5 +200,40 @@ fn check_report(file: &str, text: &str) -> Vec<ConfigFault> {
             .filter_map(|section| crate::query::parse(section.statement()).err())
             .map(|error| fault(error.to_string()))
             .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_are_tried_on_a_table_without_rows() {
+        let faults = |query: &str| -> Vec<String> {
+            let text = format!(
+                "name = \"p\"\n[[stages]]\nname = \"a\"\napply.throttle = {{ samples_per_second = 1 }}\n\
+                 [[stages]]\nname = \"b\"\napply.sql = {{ every = \"1m\", query = \"{query}\" }}\n"
+            );
+            check_pipeline("p.toml", &text).iter().map(ToString::to_string).collect()
+        };
+        for query in [
+            "SELECT host, max(value) AS value FROM input GROUP BY host",
+            "SELECT metric || '_max' AS metric, max(time) AS time, max(value) AS value FROM input GROUP BY metric",
+            "SELECT count(*) AS value FROM (SELECT DISTINCT series FROM input)",
+        ] {
+            assert_eq!(faults(query), [] as [&str; 0], "{query}");
+        }
+        for (query, told) in [
+            ("SELECT max(value) AS value FROM metrics", "metrics"),
+            ("SELECT max(valeu) AS value FROM input", "`value` is a text: take it of the column `value`"),
+            ("SELECT max(value) FROM input", "the answer has no column `value`: name one so"),
+            ("SELECT avg(host) AS value FROM input", "ask the table `input`, which has metric, series, time, value"),
+            ("SELEC 1", "SELEC"),
+            ("DROP TABLE input", "ask the table `input`"),
+        ] {
+            let faults = faults(query);
+            assert!(faults.len() == 1 && faults[0].contains(told), "{query}: {faults:?}");
+            assert!(faults[0].starts_with("p.toml:7: stage `b`: query: "), "{faults:?}");
+        }
     }
 }

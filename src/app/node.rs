@@ -103,6 +103,7 @@ impl Node {
         let store = Arc::new(Store::open(world.clone(), dir, settings.store_spec())?);
         let governor = Governing::new(settings.governor.spec());
         edges.ask = Some(Arc::new(Asker::new()?));
+        edges.future_max = settings.ingest.future_max;
         let pipelines = Pipelines::attach_to(&store, pipelines, edges.clone())?;
         let told = pipelines.clone();
         let stages = SystemTable { name: "pipelines", rows: Arc::new(move || stage_rows(&told.stats())) };

@@ -74,6 +74,11 @@ pub fn file_faults(file: &str, text: &str, spec: &PipelineSpec, readers: &dyn Re
     faults
 }
 
+/// The line of a stage's key.
+pub fn line_in_stage(text: &str, place: usize, key: &str) -> usize {
+    line_of(text, start_of(&parts(text), List::Stages, place).unwrap_or(0), key)
+}
+
 fn line_at(text: &str, at: usize) -> usize {
     text[..at].matches('\n').count() + 1
 }
@@ -211,6 +216,14 @@ mod tests {
     fn faults_name_stage_line_and_remedy() {
         let cases = [
             ("name = \"p\"\nstages = []\n", "p.toml:2: there is no stage"),
+            (
+                "name = \"p\"\nidle = \"0s\"\n[[stages]]\nname = \"a\"\napply.window = { every = \"1h\" }\n",
+                "p.toml:2: idle = \"0s\" is shorter than lateness = \"10s\"",
+            ),
+            (
+                "name = \"p\"\nlateness = \"1h\"\n[[stages]]\nname = \"a\"\napply.window = { every = \"1h\" }\n",
+                "write idle = \"1h\" or longer",
+            ),
             (
                 "name = \"p\"\n[[stages]]\nname = \"a\"\ninputs = [\"gone\"]\napply.window = { every = \"1h\" }\n",
                 "p.toml:4: stage `a` takes `gone`, which is no source or stage before it: write one of live",

@@ -19,9 +19,6 @@ const FAULTS_KEPT: usize = 20;
 const FAULT_HEAD: usize = 600;
 const FAULT_TAIL: usize = 400;
 
-/// 1971-01-01, in nanoseconds since the epoch.
-const EARLIEST: i64 = 31_536_000_000_000_000;
-
 /// One refused line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Fault {
@@ -64,12 +61,11 @@ pub struct TimeBounds {
 }
 
 impl TimeBounds {
-    /// From 1971 (times before it are nearly always seconds or milliseconds taken for nanoseconds), or `retention` ago
-    /// where that is later, to `future` from `now`.
+    /// From [`Timestamp::EARLIEST`], or `retention` ago where that is later, to `future` from `now`.
     pub fn new(now: Timestamp, future: Duration, retention: Option<Duration>) -> Self {
         let nanos = |d: Duration| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX);
-        let earliest = retention.map_or(EARLIEST, |kept| now.nanos().saturating_sub(nanos(kept)).max(EARLIEST));
-        TimeBounds { earliest: Timestamp::from_nanos(earliest), latest: now.plus(nanos(future)) }
+        let oldest = retention.map_or(Timestamp::EARLIEST, |kept| now.plus(-nanos(kept)));
+        TimeBounds { earliest: oldest.max(Timestamp::EARLIEST), latest: now.plus(nanos(future)) }
     }
 
     /// Why a sample at `time` with `value` is not taken.

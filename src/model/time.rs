@@ -20,6 +20,9 @@ pub struct TimestampError {
 impl Timestamp {
     pub const MIN: Timestamp = Timestamp(i64::MIN);
     pub const MAX: Timestamp = Timestamp(i64::MAX);
+    /// 1971-01-01, the first that a sample may have: those before it are nearly always seconds or milliseconds taken for
+    /// nanoseconds.
+    pub const EARLIEST: Timestamp = Timestamp(31_536_000_000_000_000);
 
     pub const fn from_nanos(nanos: i64) -> Self {
         Timestamp(nanos)

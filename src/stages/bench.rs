@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::Apply;
 use super::spec::{Around, Tools};
@@ -101,7 +102,7 @@ impl Bench {
     }
 
     pub fn around(&self, name: &str, history: Option<Arc<dyn History>>) -> Around {
-        let tools = Tools { ask: self.ask.clone(), made: Arc::default(), haste: Arc::default() };
+        let tools = Tools { ask: self.ask.clone(), future_max: Duration::from_secs(86_400), ..Tools::default() };
         Around::new(&self.store, name, history, &tools)
     }
 

@@ -122,6 +122,8 @@ struct Left {
 struct Right {
     series: SeriesId,
     labels: Labels,
+    /// Its name and labels, by which it is told from others: numbers go by what came first.
+    text: Box<str>,
     samples: VecDeque<(i64, f64)>,
 }
 
@@ -184,7 +186,8 @@ impl Join {
                     left.rights.push(place);
                 }
             }
-            self.rights.push(Right { series, labels: def.labels, samples: VecDeque::new() });
+            let text = def.to_string().into();
+            self.rights.push(Right { series, labels: def.labels, text, samples: VecDeque::new() });
             Side::Right(place)
         } else if self.spec.left.fits(&def) {
             let pairs = |right: &Right| self.spec.pairs(&def.labels, &right.labels);
@@ -218,17 +221,17 @@ impl Join {
         }
     }
 
-    /// The value that a left sample is joined with: the last of those that fit, of two for one time that of the lower
-    /// series' number. `more` are such as may be overtaken yet.
+    /// The value that a left sample is joined with: the last of those that fit, of two for one time that of the series whose
+    /// text comes first, so that the order in which series were met does not count. `more` are such as may be overtaken yet.
     fn partner(&self, left: usize, time: i64, more: &BTreeMap<usize, Vec<(i64, f64)>>) -> Option<f64> {
         let last_of = |&place: &usize| {
             let kept = self.rights[place].samples.iter().rev().find(|sample| sample.0 <= time);
             let ahead = more.get(&place).and_then(|more| more.iter().rev().find(|sample| sample.0 <= time));
             let last = *ahead.or(kept)?;
-            (last.0 >= time.saturating_sub(self.within)).then_some((last, self.rights[place].series))
+            (last.0 >= time.saturating_sub(self.within)).then_some((last, &*self.rights[place].text))
         };
         let all = self.lefts[left].rights.iter().filter_map(last_of);
-        all.max_by_key(|((time, _), series)| (*time, std::cmp::Reverse(*series))).map(|((_, value), _)| value)
+        all.max_by_key(|&((time, _), text)| (time, std::cmp::Reverse(text))).map(|((_, value), _)| value)
     }
 
     /// Number of the series that a left one makes.
@@ -324,7 +327,6 @@ impl Join {
         self.sources.write(&mut state);
         state.i64(self.done);
         state.bytes(&self.told.state());
-        // So that of two on the right the same one counts as before.
         state.u32(self.rights.len() as u32);
         for right in &self.rights {
             state.u32(right.series.0);
@@ -471,6 +473,26 @@ mod tests {
             run.told(),
             ["mark join -", "ahead left{host=x}@5=-19 left{host=x}@9=-20", "batch left{host=x}@5=-19", "mark join 5",]
         );
+    }
+
+    #[test]
+    fn of_two_for_one_time_the_first_by_its_text_counts_whatever_was_met_first() {
+        let texts = ["total{zone=a}", "total{zone=b}", "total{zone=c}"];
+        let text = "right = { metrics = ['total'] }\non = ['host']\nop = 'right'\nname = 'joined'";
+        for order in [[0, 1, 2], [1, 0, 2], [2, 1, 0], [1, 2, 0]] {
+            let bench = Bench::new();
+            let mut run = bench.run(&Apply::Join(spec(text)), None);
+            let rights = order.map(|at: usize| (texts[at].replace('{', "{host=x,"), 5, at as f64));
+            let rights = rights.each_ref().map(|(text, time, value)| (text.as_str(), *time, *value));
+            run.batch(&rights);
+            run.batch(&[("used{host=x}", 6, 9.0)]);
+            run.resume();
+            run.watermark("a", 10);
+            assert_eq!(
+                run.told().last_chunk(),
+                Some(&["batch joined{host=x}@6=0".to_owned(), "mark join 10".to_owned()])
+            );
+        }
     }
 
     #[test]

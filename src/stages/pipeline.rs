@@ -53,13 +53,21 @@ pub struct Edges {
     pub readers: Arc<dyn Readers>,
     /// Who answers SQL; nobody in a build without it.
     pub ask: Option<Arc<dyn Ask>>,
+    /// How far ahead of the clock a sample may be.
+    pub future_max: Duration,
     pub(super) made: Arc<Made>,
 }
 
 impl Default for Edges {
     /// Where nothing is sent and no file is read.
     fn default() -> Self {
-        Edges { couriers: Arc::new(NoCouriers), readers: Arc::new(NoReaders), ask: None, made: Arc::default() }
+        Edges {
+            couriers: Arc::new(NoCouriers),
+            readers: Arc::new(NoReaders),
+            ask: None,
+            future_max: Duration::from_secs(86_400),
+            made: Arc::default(),
+        }
     }
 }
 
@@ -150,6 +158,15 @@ impl PipelineSpec {
                 "lateness is over a day: samples would wait in memory so long; write up to 1d".into(),
                 false,
             );
+        }
+        if self.idle < self.lateness {
+            let at = if self.idle == Self::default_idle() { "lateness" } else { "idle" };
+            let [idle, lateness] = [self.idle, self.lateness].map(humantime::format_duration);
+            let told = format!(
+                "idle = \"{idle}\" is shorter than lateness = \"{lateness}\": a source would be given up before what it \
+                 may still bring is late; write idle = \"{lateness}\" or longer"
+            );
+            fault(at, told, false);
         }
         if self.stages.is_empty() && self.sinks.is_empty() {
             fault("stages", "there is no stage: add `[[stages]]`".to_owned(), true);
@@ -285,7 +302,8 @@ impl PipelineSpec {
     pub fn graph(&self, store: &Arc<Store>, edges: &Edges) -> GraphSpec {
         let haste = Arc::new(Haste::default());
         haste.set_free(true);
-        let tools = Tools { ask: edges.ask.clone(), made: edges.made.clone(), haste: haste.clone() };
+        let (ask, made) = (edges.ask.clone(), edges.made.clone());
+        let tools = Tools { ask, future_max: edges.future_max, made, haste: haste.clone() };
         let mut nodes: Vec<Node> = Vec::new();
         let mut histories: Vec<Option<Arc<dyn History>>> = Vec::new();
         let mut prints: Vec<u64> = Vec::new();

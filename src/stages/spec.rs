@@ -1,6 +1,7 @@
 //! A stage as it is written in a pipeline file.
 
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -52,6 +53,8 @@ pub enum Apply {
 pub(super) struct Tools {
     /// Who answers SQL; nobody in a build without it.
     pub ask: Option<Arc<dyn Ask>>,
+    /// How far ahead of the clock a sample may be.
+    pub future_max: Duration,
     /// Series that stages made.
     pub made: Arc<Made>,
     /// Says when nobody should wait any more for the sake of waiting.
@@ -190,7 +193,7 @@ impl Apply {
                 Apply::Relabel(spec) => Box::new(Relabelling::new(around.mapping(spec))),
                 Apply::Rate(spec) => Box::new(Rate::new(spec, names, history)),
                 Apply::Join(spec) => Box::new(Join::new(spec, names, around.name.clone())),
-                Apply::Sql(spec) => Box::new(Sql::new(spec, names, around.tools.ask.clone(), around.name.clone())),
+                Apply::Sql(spec) => Box::new(Sql::new(spec, &around)),
                 Apply::Throttle(spec) => {
                     Box::new(Throttle::new(spec, around.store.clone(), around.tools.haste.clone(), shard))
                 }

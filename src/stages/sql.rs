@@ -3,19 +3,22 @@
 //! The table `input` has the columns `metric`, `series` (as `cpu{host="a"}`), `time`, `value`, and one for each label that
 //! came so far, null where a series has none; a label of one of those four names is `label_time` and so on. Of the answer
 //! `value` must be there; `time` is the start of the window where it is not, `metric` the stage's name; every other column
-//! is a label. A window is asked about when all sources are past it; what comes later is counted.
+//! is a label. A row whose time no sample may have is counted. A window is asked about when all sources are past it; what
+//! comes later is counted.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch, StringArray, TimestampNanosecondArray};
-use arrow::compute::cast;
+use arrow::compute::{can_cast_types, cast};
 use arrow::datatypes::{DataType, Field, Float64Type, Schema, TimeUnit, TimestampNanosecondType};
 use serde::Deserialize;
 
 use super::held::{BEFORE_ALL, Sources};
 use super::series::{Names, count};
+use super::spec::Around;
 use crate::flow::codec::{Reader, Writer};
 use crate::flow::{Ask, Cut, Dropped, Out, Shard, Stage, Told, Watermark};
 use crate::model::{Batch, Kind, Labels, SeriesDef, SeriesId, Timestamp};
@@ -45,6 +48,38 @@ impl SqlSpec {
         let possible = self.every >= Duration::from_millis(1) && self.every <= Duration::from_secs(366 * 86_400);
         (!possible).then(|| format!("every = {:?} cannot be: write 1ms to 366d, as in \"1m\"", self.every))
     }
+
+    /// The table that is asked, without a row, where series have such labels.
+    pub fn empty_input(labels: &[String]) -> RecordBatch {
+        let fixed = COLUMNS.into_iter().zip([DataType::Utf8, DataType::Utf8, nanos(), DataType::Float64]);
+        let labels = labels.iter().map(|label| (label.as_str(), DataType::Utf8));
+        let fields: Vec<Field> = fixed.chain(labels).map(|(name, kind)| Field::new(name, kind, true)).collect();
+        RecordBatch::new_empty(Arc::new(Schema::new(fields)))
+    }
+
+    /// Why no samples can be made of an answer with such columns, and what to write.
+    pub fn answer_fault(answer: &Schema) -> Option<String> {
+        let of = |name: &str| answer.field_with_name(name).map(Field::data_type).ok();
+        let Some(value) = of("value") else { return Some(NO_VALUE.to_owned()) };
+        if value.is_string() {
+            // As of a label, or a column whose name is misspelt.
+            return Some(
+                "`value` is a text: take it of the column `value`, or write CAST(… AS DOUBLE) AS value".into(),
+            );
+        }
+        let cannot = |name: &str, kind: &DataType| of(name).is_some_and(|column| !can_cast_types(column, kind));
+        if cannot("value", &DataType::Float64) {
+            return Some(format!("`value` is a {value}: make it a number, as in avg(value) AS value"));
+        }
+        cannot("time", &nanos()).then(|| "`time` is no time: make it one, as in max(time) AS time".into())
+    }
+}
+
+const NO_VALUE: &str = "the answer has no column `value`: name one so, as in avg(value) AS value";
+
+/// How times are told.
+fn nanos() -> DataType {
+    DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()))
 }
 
 /// Samples of a window.
@@ -56,6 +91,8 @@ pub(super) struct Sql {
     every: i64,
     names: Names,
     ask: Option<Arc<dyn Ask>>,
+    /// How far ahead of the clock a sample may be.
+    future_max: i64,
     sources: Sources,
     /// Windows that are not over, by their start.
     open: BTreeMap<i64, Samples>,
@@ -69,13 +106,15 @@ pub(super) struct Sql {
 }
 
 impl Sql {
-    pub fn new(spec: &SqlSpec, names: Names, ask: Option<Arc<dyn Ask>>, name: Arc<str>) -> Self {
+    pub fn new(spec: &SqlSpec, around: &Around) -> Self {
+        let nanos = |duration: Duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
         Sql {
             spec: spec.clone(),
-            every: i64::try_from(spec.every.as_nanos()).unwrap_or(i64::MAX),
-            names,
-            ask,
-            sources: Sources::new(name),
+            every: nanos(spec.every),
+            names: around.names.clone(),
+            ask: around.tools.ask.clone(),
+            future_max: nanos(around.tools.future_max),
+            sources: Sources::new(around.name.clone()),
             open: BTreeMap::new(),
             held: 0,
             done: BEFORE_ALL,
@@ -130,7 +169,8 @@ impl Sql {
         let input = self.input(samples)?;
         let answer = ask.ask(&self.spec.query, input).and_then(|answer| self.said(start, &answer));
         match answer {
-            Ok(rows) => {
+            Ok((rows, refused)) => {
+                count(&mut self.dropped, "its time is before 1971, or too far ahead", refused);
                 for (series, time, value) in rows {
                     made.push(series, Timestamp::from_nanos(time), value);
                 }
@@ -187,17 +227,23 @@ impl Sql {
         RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(|_| "the query failed")
     }
 
-    /// The samples that an answer says, by time.
-    fn said(&self, start: i64, answer: &RecordBatch) -> Result<Samples, String> {
+    /// Times that an answer may name: those that are taken of what comes in, where the clock stands at the last arrival or,
+    /// for what was stored before, at the window's end.
+    fn times(&self, start: i64) -> RangeInclusive<i64> {
+        let now = self.sources.arrived.nanos().max(start.saturating_add(self.every));
+        Timestamp::EARLIEST.nanos()..=now.saturating_add(self.future_max)
+    }
+
+    /// The samples that an answer says, by time, and how many of them have a time that cannot be.
+    fn said(&self, start: i64, answer: &RecordBatch) -> Result<(Samples, usize), String> {
         let to = |name: &str, kind: &DataType| -> Result<Option<ArrayRef>, String> {
             let Some(column) = answer.column_by_name(name) else { return Ok(None) };
             cast(column, kind).map(Some).map_err(|error| format!("column `{name}`: {error}"))
         };
-        let nanos = DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()));
-        let times = to("time", &nanos)?;
+        let times = to("time", &nanos())?;
         let metrics = to("metric", &DataType::Utf8)?;
         let values = to("value", &DataType::Float64)?;
-        let values = values.ok_or("the answer has no column `value`: name one so, as in avg(value) AS value")?;
+        let values = values.ok_or(NO_VALUE)?;
         let labels = answer.schema();
         let labels = labels.fields().iter().map(|field| field.name().as_str());
         let labels = labels.filter(|name| !["time", "metric", "value"].contains(name));
@@ -207,19 +253,23 @@ impl Sql {
         let text = |column: &ArrayRef, row: usize| -> Option<Box<str>> {
             column.is_valid(row).then(|| column.as_string::<i32>().value(row).into())
         };
-        let mut samples = Samples::new();
+        let (mut samples, mut refused, possible) = (Samples::new(), 0, self.times(start));
         for row in (0..answer.num_rows()).filter(|&row| values.is_valid(row)) {
             let time = times.as_ref().filter(|times| times.is_valid(row));
-            let time = time.map_or(start, |times| times.as_primitive::<TimestampNanosecondType>().value(row));
+            let time = time.map(|times| times.as_primitive::<TimestampNanosecondType>().value(row));
+            if time.is_some_and(|time| !possible.contains(&time)) {
+                refused += 1;
+                continue;
+            }
             let metric = metrics.as_ref().and_then(|column| text(column, row));
             let metric = metric.unwrap_or_else(|| (*self.sources.name).into());
             let of_row = labels.iter().filter_map(|(name, column)| Some((*name, text(column, row)?)));
             let def = SeriesDef { kind: Kind::Gauge, ..SeriesDef::new(metric, Labels::new(of_row)) };
             let series = self.names.make(&def, None)?;
-            samples.push((series, time, values.as_primitive::<Float64Type>().value(row)));
+            samples.push((series, time.unwrap_or(start), values.as_primitive::<Float64Type>().value(row)));
         }
         samples.sort_by_key(|(series, time, _)| (*time, *series));
-        Ok(samples)
+        Ok((samples, refused))
     }
 
     fn state(&self) -> Vec<u8> {
@@ -305,7 +355,7 @@ mod tests {
 
     use super::*;
     use crate::stages::Apply;
-    use crate::stages::bench::{Bench, spec};
+    use crate::stages::bench::{Bench, SECOND, spec};
 
     /// Answers with the sums by metric; "fail" with an error; "show" with a panic that shows the table.
     struct Sums;
@@ -332,6 +382,17 @@ mod tests {
         }
     }
 
+    /// Answers with rows of such times.
+    struct Times(Vec<Option<i64>>);
+
+    impl Ask for Times {
+        fn ask(&self, _: &str, _: RecordBatch) -> Result<RecordBatch, String> {
+            let values: ArrayRef = Arc::new(Float64Array::from(vec![1.0; self.0.len()]));
+            let times: ArrayRef = Arc::new(TimestampNanosecondArray::from(self.0.clone()));
+            Ok(RecordBatch::try_from_iter([("value", values), ("time", times)]).unwrap())
+        }
+    }
+
     fn bench() -> Bench {
         Bench::asking(Some(Arc::new(Sums)))
     }
@@ -354,11 +415,26 @@ mod tests {
     }
 
     #[test]
+    fn times_that_no_sample_may_have_are_counted() {
+        let day = 86_400;
+        let (first, end) = (365 * day, 400 * day + 10);
+        let seconds = [first - 1, first, end, end + day, end + day + 1];
+        let times = [None, Some(i64::MIN), Some(i64::MAX), Some(0)];
+        let times = times.into_iter().chain(seconds.map(|second| Some(second * SECOND)));
+        let bench = Bench::asking(Some(Arc::new(Times(times.collect()))));
+        let mut run = bench.run(&Apply::Sql(spec("query = 'x'\nevery = '10s'")), None);
+        run.batch(&[("m{}", 400 * day, 1.0)]);
+        run.watermark("a", 400 * day + 15);
+        let told = [first, 400 * day, end, end + day].map(|second| format!("sql{{}}@{second}=1")).join(" ");
+        assert_eq!(run.told(), ["mark sql -".to_owned(), format!("batch {told}"), format!("mark sql {end}")]);
+        assert_eq!(run.dropped(), Dropped::from([("its time is before 1971, or too far ahead", 5)]));
+    }
+
+    #[test]
     fn labels_are_columns_from_when_they_come_first() {
         let bench = bench();
         let spec: SqlSpec = spec("query = 'x'\nevery = '10s'");
-        let names = bench.around("sql", None).names;
-        let mut stage = Sql::new(&spec, names, None, "sql".into());
+        let mut stage = Sql::new(&spec, &bench.around("sql", None));
         stage.input(&vec![(bench.id("m{time=noon,host=x}"), 1, 1.0)]).unwrap();
         let input = stage.input(&vec![(bench.id("m{zone=y}"), 1, 1.0)]).unwrap();
         let shown = pretty_format_batches(&[input]).unwrap().to_string();
@@ -379,6 +455,27 @@ mod tests {
             assert_eq!(run.told(), ["mark sql -", "mark sql 30"]);
             assert_eq!(run.dropped(), Dropped::from([(reason, 2)]));
         }
+    }
+
+    #[test]
+    fn an_answer_must_have_a_number_and_may_have_a_time() {
+        let value = |kind: DataType| Field::new("value", kind, true);
+        let time = |kind: DataType| Field::new("time", kind, true);
+        for (fields, told) in [
+            (vec![value(DataType::Int64), time(nanos()), Field::new("host", DataType::Utf8, true)], None),
+            (vec![value(DataType::Null)], None),
+            (vec![time(nanos())], Some("no column `value`")),
+            (vec![value(DataType::Utf8View)], Some("`value` is a text")),
+            (vec![value(DataType::Binary)], Some("`value` is a Binary")),
+            (vec![value(DataType::Float64), time(DataType::Boolean)], Some("`time` is no time")),
+        ] {
+            let fault = SqlSpec::answer_fault(&Schema::new(fields));
+            assert_eq!(fault.is_some(), told.is_some(), "{fault:?}");
+            assert!(fault.unwrap_or_default().contains(told.unwrap_or_default()));
+        }
+        let input = SqlSpec::empty_input(&["host".to_owned()]);
+        let names: Vec<&str> = input.schema_ref().fields().iter().map(|field| field.name().as_str()).collect();
+        assert_eq!(names, ["metric", "series", "time", "value", "host"]);
     }
 
     #[test]

@@ -9,18 +9,17 @@ use arrow::datatypes::{DataType, Int64Type, TimestampNanosecondType, UInt32Type}
 
 use super::source::Wanted;
 use crate::flow::{Batches, Budget, Intake, ReadFileSpec, Readers, Refusal};
-use crate::model::{Batch, Description, SeriesDef, SeriesId, Span, Table, Timestamp};
+use crate::model::{Batch, Description, Sample, SeriesDef, SeriesId, Span, Table, Timestamp};
 use crate::stats::Sketch;
 use crate::store::{Snapshot, Store};
 
 /// Samples of a batch.
 const BATCH: usize = 1 << 16;
-/// What is read at a time of samples: longer where that gives few, shorter where it gives many.
+/// What is read at a time of samples: longer where that gives few, shorter where it would give more than are held.
 const STRETCH: i64 = 86_400_000_000_000;
-const STRETCH_MIN: i64 = 60_000_000_000;
 const STRETCH_MAX: i64 = 32 * STRETCH;
-const FEW: usize = 100_000;
-const MANY: usize = 1_000_000;
+/// Samples of a stretch; one that is as short as can be may have more.
+const MOST: usize = 1_000_000;
 
 /// The numbers of a row that are told.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -123,6 +122,10 @@ fn none() -> Batches {
 
 /// Samples of the store, a stretch of time of all series after another.
 pub(super) fn samples(store: &Weak<Store>, name: &Arc<str>, wanted: Option<Wanted>, span: Span) -> Batches {
+    stretches(store, name, wanted, span, MOST)
+}
+
+fn stretches(store: &Weak<Store>, name: &Arc<str>, wanted: Option<Wanted>, span: Span, most: usize) -> Batches {
     let Some(store) = store.upgrade() else { return none() };
     let snapshot = store.history();
     let is_wanted = |series: &SeriesId| wanted.as_ref().is_none_or(|wanted| wanted(*series));
@@ -142,6 +145,7 @@ pub(super) fn samples(store: &Weak<Store>, name: &Arc<str>, wanted: Option<Wante
         next,
         end,
         stretch: STRETCH,
+        most,
         sorting: Sorting::default(),
     })
 }
@@ -153,26 +157,47 @@ struct Stretches {
     next: i64,
     end: i64,
     stretch: i64,
+    most: usize,
     sorting: Sorting,
 }
 
 impl Stretches {
+    /// Reads the next stretch, as long as its samples may be held.
     fn read(&mut self) -> Result<(), String> {
-        let end = self.next.saturating_add(self.stretch).min(self.end);
-        let span = Span::new(Timestamp::from_nanos(self.next), Timestamp::from_nanos(end));
-        for run in self.snapshot.scan(self.series.clone(), span) {
-            let run = run.map_err(|error| format!("samples do not read: {error}"))?;
-            let sample = |sample: crate::model::Sample| (sample.time.nanos(), run.series.0, sample.value);
-            self.sorting.0.extend(run.samples.iter().map(|&it| sample(it)));
-        }
-        self.stretch = match self.sorting.0.len() {
-            count if count < FEW => (self.stretch * 2).min(STRETCH_MAX),
-            count if count > MANY => (self.stretch / 2).max(STRETCH_MIN),
-            _ => self.stretch,
+        let end = loop {
+            let end = self.next.saturating_add(self.stretch).min(self.end);
+            if self.gather(Span::new(Timestamp::from_nanos(self.next), Timestamp::from_nanos(end)))? {
+                break end;
+            }
+            self.sorting.0.clear();
+            self.stretch = (self.stretch.min(end - self.next) / 2).max(1);
         };
+        if self.sorting.0.len() <= self.most / 4 {
+            self.stretch = self.stretch.saturating_mul(2).min(STRETCH_MAX);
+        }
         self.next = end;
         self.sorting.sort();
         Ok(())
+    }
+
+    /// The samples of a span; false where they are too many, and it can be shorter.
+    fn gather(&mut self, span: Span) -> Result<bool, String> {
+        let most = if self.stretch > 1 { self.most } else { usize::MAX };
+        let mut scan = self.snapshot.scan(Vec::new(), span);
+        for &series in &self.series {
+            let (mut fits, all) = (true, &mut self.sorting.0);
+            let take = |samples: &[Sample]| {
+                fits = fits && all.len() + samples.len() <= most;
+                if fits {
+                    all.extend(samples.iter().map(|sample| (sample.time.nanos(), series.0, sample.value)));
+                }
+            };
+            scan.read_in_pieces(series, span, take).map_err(|error| format!("samples do not read: {error}"))?;
+            if !fits {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 

@@ -44,10 +44,10 @@ impl Door {
 
     /// Takes a sample later than the last; gives the point to keep when the door is shut.
     pub fn take(&mut self, sample: Sample, error: f64, gap: i64) -> Option<Point> {
-        let run = (sample.time.nanos() - self.kept.time.nanos()) as f64;
-        let slope = (sample.value - self.kept.value) / run;
+        let run = sample.time.nanos().saturating_sub(self.kept.time.nanos());
+        let slope = (sample.value - self.kept.value) / run as f64;
         let is_straight = (self.flattest..=self.steepest).contains(&slope);
-        let is_open = is_straight && sample.time.nanos() - self.kept.time.nanos() <= gap;
+        let is_open = is_straight && run <= gap;
         let kept = if is_straight { "gap" } else { "door" };
         let shut = if is_open { None } else { self.last().map(|point| Point { kept, ..point }) };
         if let Some(point) = shut {
@@ -61,7 +61,7 @@ impl Door {
     }
 
     fn narrow(&mut self, sample: Sample, error: f64) {
-        let run = (sample.time.nanos() - self.kept.time.nanos()) as f64;
+        let run = sample.time.nanos().saturating_sub(self.kept.time.nanos()) as f64;
         let rise = sample.value - self.kept.value;
         self.steepest = self.steepest.min((rise + error) / run);
         self.flattest = self.flattest.max((rise - error) / run);
@@ -116,7 +116,8 @@ impl Hold {
 
     /// How far a sample is from the kept one, in value and in time.
     pub fn distance(&self, sample: Sample) -> (f64, i64) {
-        ((sample.value - self.kept.value).abs(), sample.time.nanos() - self.kept.time.nanos())
+        let since = sample.time.nanos().saturating_sub(self.kept.time.nanos());
+        ((sample.value - self.kept.value).abs(), since)
     }
 
     pub fn write(&self, out: &mut Writer) {
@@ -160,7 +161,7 @@ impl Mean {
 
     /// Takes a sample later than the last; gives the mean of a window that is over. A new window is `length` long.
     pub fn take(&mut self, sample: Sample, length: i64) -> Option<Point> {
-        if sample.time.nanos() - self.start >= self.length {
+        if sample.time.nanos().saturating_sub(self.start) >= self.length {
             let over = self.last();
             *self = Mean::new(sample, length);
             // A longer window may reach back into what was told.

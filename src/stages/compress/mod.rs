@@ -90,6 +90,9 @@ impl Default for CompressSpec {
 
 /// Most samples kept to either side of a sudden change.
 const CONTEXT_MAX: usize = 100;
+/// Length of a window: with room for the longer ones under pressure.
+const EVERY_MIN: Duration = Duration::from_millis(1);
+const EVERY_MAX: Duration = Duration::from_secs(366 * 86_400);
 /// Samples after which a change can be sudden.
 const JUMP_AFTER: u32 = 10;
 
@@ -105,8 +108,8 @@ impl CompressSpec {
         if !(self.keep > 0.0 && self.keep <= 1.0) {
             return Some(format!("keep = {} cannot be: write a number over 0 up to 1", self.keep));
         }
-        if self.every < Duration::from_millis(1) {
-            return Some(format!("every = {:?} cannot be: write 1ms or more, as in every = \"5m\"", self.every));
+        if !(EVERY_MIN..=EVERY_MAX).contains(&self.every) {
+            return Some(format!("every = {:?} cannot be: write 1ms to 366d, as in every = \"5m\"", self.every));
         }
         if self.context > CONTEXT_MAX {
             return Some(format!("context = {} cannot be: write 0 to {CONTEXT_MAX} samples", self.context));

@@ -10,6 +10,8 @@ use super::*;
 use crate::flow::{Event, Sink, Step};
 use crate::world::Chance;
 
+const DAY: Duration = Duration::from_secs(86_400);
+
 type Row = (f64, f64, u64, String);
 
 /// Rows by series and time, as the table would hold them.
@@ -183,6 +185,18 @@ fn under_pressure_less_is_kept_and_the_rows_say_so() {
 }
 
 #[test]
+fn times_at_either_end_of_what_can_be_are_kept() {
+    let samples = [i64::MIN, i64::MIN + 1, -5, 7, i64::MAX - 1, i64::MAX].map(|time| (time, 1.0));
+    let methods = [Method::Door, Method::Band, Method::Mean, Method::Sample];
+    for (method, every) in methods.into_iter().flat_map(|method| [DAY, 366 * DAY].map(|every| (method, every))) {
+        let spec = CompressSpec { method, every, gap: DAY, keep: 1.0, ..CompressSpec::default() };
+        assert_eq!(spec.fault(), None);
+        let (rows, _, _) = run(&spec, &samples, None);
+        assert_eq!(rows.iter().map(|(_, row)| row.2).sum::<u64>(), 6, "{method:?}: {rows:?}");
+    }
+}
+
+#[test]
 fn what_cannot_be_is_a_fault() {
     let cases = [
         (CompressSpec { error_percent: 101.0, ..CompressSpec::default() }, "error_percent = 101 cannot be"),
@@ -190,6 +204,7 @@ fn what_cannot_be_is_a_fault() {
         (CompressSpec { keep: 0.0, ..CompressSpec::default() }, "keep = 0 cannot be"),
         (CompressSpec { context: 101, ..CompressSpec::default() }, "context = 101 cannot be"),
         (CompressSpec { every: Duration::ZERO, ..CompressSpec::default() }, "every = 0ns cannot be"),
+        (CompressSpec { every: 367 * DAY, ..CompressSpec::default() }, "cannot be: write 1ms to 366d"),
     ];
     for (spec, told) in cases {
         assert!(spec.fault().is_some_and(|fault| fault.contains(told)), "{:?}", spec.fault());

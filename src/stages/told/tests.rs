@@ -62,6 +62,24 @@ fn samples_come_by_time_over_all_series_of_the_span() {
 }
 
 #[test]
+fn no_more_samples_are_held_than_may_be() {
+    let bed = bed();
+    let store = Arc::downgrade(&bed.store);
+    let day = Span::new(start().plus(24 * HOUR), start().plus(48 * HOUR));
+    for (most, span) in [(1, day), (7, Span::ALL), (100, Span::ALL)] {
+        let whole = all(samples(&store, &"s".into(), None, span));
+        let mut told = Vec::new();
+        for batch in stretches(&store, &"s".into(), None, span, most) {
+            let batch = batch.unwrap();
+            // Of one time all are told together.
+            assert!(batch.len() <= most.max(2), "{} of {most}", batch.len());
+            told.extend(batch.iter().map(|(id, sample)| (id.0, sample.time.nanos(), sample.value)));
+        }
+        assert_eq!(told, whole, "{most}");
+    }
+}
+
+#[test]
 fn columns_of_a_table_are_samples_of_its_series() {
     let bed = bed();
     let spec = "name = \"p\"\n[[sources]]\nname = \"old\"\nread.table = { table = \"samples\" }\n\

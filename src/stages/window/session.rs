@@ -4,6 +4,7 @@
 //! taken back by a row that counts nothing.
 
 use std::collections::BTreeSet;
+use std::iter::Peekable;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
@@ -32,8 +33,8 @@ struct Place {
 impl Place {
     /// Tells a session, and takes back what was told of a start that is none.
     fn tell(&mut self, series: u32, window: Aggregate, found: &mut Found) {
-        let within = window.start + 1..=window.last_time;
-        for start in self.hints.iter().copied().filter(|start| within.contains(start)) {
+        let is_within = |start: &i64| *start > window.start && *start <= window.last_time;
+        for start in self.hints.iter().copied().filter(is_within) {
             found.done.push((series, Aggregate::none(start)));
         }
         self.hints.retain(|&start| start > window.last_time);
@@ -66,6 +67,13 @@ struct Found {
     done: Vec<(u32, Aggregate)>,
     /// Series and time.
     dirty: BTreeSet<(u32, i64)>,
+}
+
+impl Found {
+    /// Rows that take back those of sessions that began at such times.
+    fn take_back(&mut self, series: u32, starts: Vec<i64>) {
+        self.done.extend(starts.into_iter().map(|start| (series, Aggregate::none(start))));
+    }
 }
 
 /// The stage.
@@ -106,31 +114,19 @@ impl Sessions {
             && let Some(&(series, time)) = self.found.dirty.first()
         {
             let (gap, last) = (self.gap, self.place(series).last.unwrap_or(i64::MIN));
-            let session = session_around(&mut *past, series, time, gap, last, &mut read);
-            let times: Vec<i64> = match session.first().zip(session.last()) {
-                None => vec![time],
-                Some((first, last)) => {
-                    let span = (series, first.time.nanos())..=(series, last.time.nanos());
-                    self.found.dirty.range(span).map(|&(_, time)| time).chain([time]).collect()
-                }
-            };
-            times.iter().for_each(|&time| {
-                self.found.dirty.remove(&(series, time));
-            });
-            let is_kept = session.first().is_some_and(|first| first.time.nanos() >= past.oldest(SeriesId(series)));
-            if is_kept {
-                self.put(series, &times, &session);
+            let late = self.found.dirty.range((series, i64::MIN)..=(series, i64::MAX)).map(|&(_, time)| time);
+            let session = session_around(&mut *past, SeriesId(series), time, late, (gap, last), &mut read);
+            self.found.dirty.remove(&(series, time));
+            let Some(session) = session else { continue };
+            take_out(&mut self.found.dirty, series, &session.window);
+            if session.window.start >= past.oldest(SeriesId(series)) {
+                self.put(series, session);
             }
         }
     }
 
-    fn put(&mut self, series: u32, late: &[i64], session: &[Sample]) {
-        let Some((&first, rest)) = session.split_first() else { return };
-        let mut window = Aggregate::new(first.time.nanos(), first);
-        rest.iter().for_each(|&sample| window.add(sample));
-        for time in no_longer_first(late, session, self.gap) {
-            self.found.done.push((series, Aggregate::none(time)));
-        }
+    fn put(&mut self, series: u32, Session { window, no_longer_first, .. }: Session) {
+        self.found.take_back(series, no_longer_first);
         let place = self.place(series);
         if place.open.is_some() && place.last == Some(window.last_time) {
             place.open = Some(window);
@@ -145,15 +141,13 @@ impl Sessions {
     fn tell_stored(&mut self, mut dirty: BTreeSet<(u32, i64)>) {
         let Some(history) = self.history.clone().filter(|_| !dirty.is_empty()) else { return };
         let mut past = history.open();
-        while let Some((series, time)) = dirty.pop_first() {
-            let session = session_around(&mut *past, series, time, self.gap, i64::MAX, &mut 0);
-            let Some((&first, rest)) = session.split_first() else { continue };
-            let mut window = Aggregate::new(first.time.nanos(), first);
-            rest.iter().for_each(|&sample| window.add(sample));
-            dirty.retain(|&(of, time)| of != series || time > window.last_time);
-            for time in no_longer_first(&[time], &session, self.gap) {
-                self.found.done.push((series, Aggregate::none(time)));
-            }
+        while let Some(&(series, time)) = dirty.first() {
+            let late = dirty.range((series, i64::MIN)..=(series, i64::MAX)).map(|&(_, time)| time);
+            let session = session_around(&mut *past, SeriesId(series), time, late, (self.gap, i64::MAX), &mut 0);
+            dirty.remove(&(series, time));
+            let Some(Session { window, no_longer_first, .. }) = session else { continue };
+            take_out(&mut dirty, series, &window);
+            self.found.take_back(series, no_longer_first);
             self.place(series).hints.push(window.start);
             self.found.done.push((series, window));
         }
@@ -217,50 +211,98 @@ impl Sessions {
     }
 }
 
-/// The samples of the session that a time lies in, none of them after `last`; empty where it cannot be read.
-fn session_around(past: &mut dyn Past, series: u32, time: i64, gap: i64, last: i64, read: &mut usize) -> Vec<Sample> {
-    let mut reach = gap.saturating_mul(REACH);
-    loop {
-        let (from, to) = (time.saturating_sub(reach), time.saturating_add(reach));
-        let span = Span::new(Timestamp::from_nanos(from), Timestamp::from_nanos(to));
-        let mut samples: Vec<Sample> = Vec::new();
-        let is_read = past.read(SeriesId(series), span, &mut |piece| {
-            *read += piece.len();
-            samples.extend(piece.iter().filter(|sample| sample.time.nanos() <= last));
-        });
-        if !is_read {
-            return Vec::new();
+/// A session put together of samples as they are read.
+pub(super) struct Session {
+    pub window: Aggregate,
+    /// Samples that were the first of a session before the late ones came between, or before, them.
+    pub no_longer_first: Vec<i64>,
+    /// The last of its samples that was not late.
+    in_time: Option<i64>,
+}
+
+impl Session {
+    fn new(sample: Sample, is_late: bool) -> Self {
+        let time = sample.time.nanos();
+        let window = Aggregate::new(time, sample);
+        Session { window, no_longer_first: Vec::new(), in_time: (!is_late).then_some(time) }
+    }
+
+    fn add(&mut self, sample: Sample, is_late: bool, gap: i64) {
+        let time = sample.time.nanos();
+        // A late one that was told before, as one that came again, may have been the first, too.
+        if is_late || self.in_time.is_none_or(|in_time| time.saturating_sub(in_time) > gap) {
+            self.no_longer_first.push(time);
         }
-        let mut sessions = samples.chunk_by(|a, b| b.time.nanos() - a.time.nanos() <= gap);
-        let holds =
-            |session: &&[Sample]| session[0].time.nanos() <= time && session[session.len() - 1].time.nanos() >= time;
-        let Some(session) = sessions.find(holds) else { return Vec::new() };
-        let (first, end) = (session[0].time.nanos(), session[session.len() - 1].time.nanos());
-        let is_whole = first.saturating_sub(from) > gap && to.saturating_sub(end) > gap;
-        if is_whole || from == i64::MIN && to == i64::MAX {
-            return session.to_vec();
+        if !is_late {
+            self.in_time = Some(time);
         }
-        reach = reach.saturating_mul(8);
+        self.window.add(sample);
     }
 }
 
-/// Samples that were the first of a session before the late ones came between, or before, them.
-fn no_longer_first(late: &[i64], session: &[Sample], gap: i64) -> Vec<i64> {
-    let is_late = |time: i64| late.contains(&time);
-    let times = session.iter().map(|sample| sample.time.nanos());
-    let mut before: Option<i64> = None;
-    let mut found = Vec::new();
-    for (at, time) in times.enumerate().filter(|(_, time)| !is_late(*time)) {
-        if at > 0 && before.is_none_or(|before| time - before > gap) {
-            found.push(time);
+/// Finds the session that a time lies in among samples that come by time; keeps no more of them than its aggregate.
+struct Search<L: Iterator<Item = i64>> {
+    time: i64,
+    gap: i64,
+    /// Times of late samples, sorted.
+    late: Peekable<L>,
+    session: Option<Session>,
+}
+
+impl<L: Iterator<Item = i64>> Search<L> {
+    fn sample(&mut self, sample: Sample) {
+        let (time, gap) = (sample.time.nanos(), self.gap);
+        while self.late.next_if(|&late| late < time).is_some() {}
+        let is_late = self.late.peek() == Some(&time);
+        match &mut self.session {
+            Some(session) if time.saturating_sub(session.window.last_time) <= gap => session.add(sample, is_late, gap),
+            Some(session) if session.window.last_time >= self.time => {}
+            session => *session = Some(Session::new(sample, is_late)),
         }
-        before = Some(time);
     }
-    // A late one that was told before, as one that came again, may have been the first, too.
-    let again = session.iter().enumerate().skip(1).map(|(_, sample)| sample.time.nanos()).filter(|&time| is_late(time));
-    found.extend(again);
-    found.sort_unstable();
-    found
+
+    fn found(self) -> Option<Session> {
+        self.session.filter(|Session { window, .. }| window.start <= self.time && self.time <= window.last_time)
+    }
+}
+
+/// The session that a time lies in, of samples up to `last`; `None` where there is none, or it cannot be read.
+pub(super) fn session_around(
+    past: &mut dyn Past,
+    series: SeriesId,
+    time: i64,
+    late: impl Iterator<Item = i64> + Clone,
+    (gap, last): (i64, i64),
+    read: &mut usize,
+) -> Option<Session> {
+    let mut reach = gap.saturating_mul(REACH);
+    let (mut from, mut to) = (time.saturating_sub(reach), time.saturating_add(reach));
+    loop {
+        let span = Span::new(Timestamp::from_nanos(from), Timestamp::from_nanos(to));
+        let mut search = Search { time, gap, late: late.clone().peekable(), session: None };
+        let is_read = past.read(series, span, &mut |piece| {
+            *read += piece.len();
+            piece.iter().filter(|sample| sample.time.nanos() <= last).for_each(|&sample| search.sample(sample));
+        });
+        let session = search.found().filter(|_| is_read)?;
+        let begins = session.window.start.saturating_sub(from) > gap || from == i64::MIN;
+        let ends = to.saturating_sub(session.window.last_time) > gap || to == i64::MAX;
+        if begins && ends {
+            return Some(session);
+        }
+        reach = reach.saturating_mul(8);
+        let all = reach == i64::MAX;
+        from = if begins { from } else { time.checked_sub(reach).filter(|_| !all).unwrap_or(i64::MIN) };
+        to = if ends { to } else { time.checked_add(reach).filter(|_| !all).unwrap_or(i64::MAX) };
+    }
+}
+
+/// Takes the late times that lie in a session out of all.
+fn take_out(dirty: &mut BTreeSet<(u32, i64)>, series: u32, window: &Aggregate) {
+    let within: Vec<(u32, i64)> = dirty.range((series, window.start)..=(series, window.last_time)).copied().collect();
+    within.iter().for_each(|late| {
+        dirty.remove(late);
+    });
 }
 
 fn rows(done: &[(u32, Aggregate)], gap: i64) -> RecordBatch {

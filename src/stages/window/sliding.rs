@@ -33,10 +33,9 @@ struct Lengths {
 }
 
 impl Lengths {
-    /// Starts of the windows that a pane lies in.
+    /// Starts of the windows that a pane lies in. One that would begin before all times is none.
     fn starts(self, pane: i64) -> impl Iterator<Item = i64> {
-        let first = pane.saturating_sub(self.length - self.every);
-        (0..self.length / self.every).map(move |at| first.saturating_add(at * self.every))
+        (0..self.length / self.every).filter_map(move |back| pane.checked_sub(back * self.every))
     }
 
     /// The panes of all windows that some panes lie in, without samples after `last`; `None` where they cannot be read.
@@ -68,13 +67,15 @@ impl Lengths {
     /// Of the windows that some panes lie in those that end by `told` and are kept whole.
     fn told(self, panes: &[i64], found: &[Aggregate], told: i64, oldest: i64) -> Vec<Aggregate> {
         let starts: BTreeSet<i64> = panes.iter().flat_map(|&pane| self.starts(pane)).collect();
-        let is_told = |start: &i64| start.saturating_add(self.length) <= told && *start >= oldest;
-        starts.into_iter().filter(is_told).filter_map(|start| self.window(start, found.iter())).collect()
+        let is_told = |start: &i64| start.checked_add(self.length).is_some_and(|end| end <= told) && *start >= oldest;
+        let from = |start: i64| found[found.partition_point(|pane| pane.start < start)..].iter();
+        starts.into_iter().filter(is_told).filter_map(|start| self.window(start, from(start))).collect()
     }
 
     /// The window from `start` on, of panes by time.
     fn window<'p>(self, start: i64, panes: impl Iterator<Item = &'p Aggregate>) -> Option<Aggregate> {
-        let within = panes.filter(|pane| pane.start >= start && pane.start < start.saturating_add(self.length));
+        let within = panes.skip_while(|pane| pane.start < start);
+        let within = within.take_while(|pane| pane.start < start.saturating_add(self.length));
         let mut window: Option<Aggregate> = None;
         for pane in within {
             match &mut window {
@@ -104,14 +105,12 @@ impl Place {
     /// Tells the windows that end by `end`.
     fn tell_to(&mut self, end: i64, lengths: Lengths, done: &mut Vec<Aggregate>) {
         while let Some(first) = self.panes.front() {
-            // Windows that end before it does hold nothing more.
-            let next = self.told.saturating_add(lengths.every).max(first.start.saturating_add(lengths.every));
-            if next > end {
-                break;
-            }
-            let start = next - lengths.length;
-            done.extend(lengths.window(start, self.panes.iter()));
+            // Windows that end before it does hold nothing more; where time ends there is no next one.
+            let next = self.told.max(first.start).checked_add(lengths.every);
+            let Some(next) = next.filter(|&next| next <= end) else { break };
             self.told = next;
+            let Some(start) = next.checked_sub(lengths.length) else { continue };
+            done.extend(lengths.window(start, self.panes.iter()));
             while self.panes.front().is_some_and(|pane| pane.start <= start) {
                 self.panes.pop_front();
             }
@@ -121,8 +120,9 @@ impl Place {
 
     /// The window that ends with the open pane.
     fn open(&self, lengths: Lengths) -> Option<Aggregate> {
-        let end = self.panes.back()?.start.saturating_add(lengths.every);
-        (end > self.told).then(|| lengths.window(end - lengths.length, self.panes.iter())).flatten()
+        let end = self.panes.back()?.start.checked_add(lengths.every)?;
+        let start = end.checked_sub(lengths.length).filter(|_| end > self.told)?;
+        lengths.window(start, self.panes.iter())
     }
 }
 
@@ -218,7 +218,8 @@ impl Sliding {
         let place = self.place(series);
         let told = place.told;
         let held_from = told.saturating_sub(lengths.length - lengths.every);
-        for pane in found.iter().filter(|pane| dirty.contains(&pane.start) && pane.start >= held_from) {
+        let held = &found[found.partition_point(|pane| pane.start < held_from)..];
+        for pane in held.iter().filter(|pane| dirty.binary_search(&pane.start).is_ok()) {
             let at = place.panes.partition_point(|held| held.start < pane.start);
             match place.panes.get_mut(at) {
                 Some(held) if held.start == pane.start => *held = pane.clone(),

@@ -276,6 +276,101 @@ fn sessions_join_and_part_as_the_samples_say() {
     }
 }
 
+/// Hands a stage samples of series 0, as they come or late, and says that the source is idle.
+fn hand(stage: &mut dyn Stage, kept: &Kept, memory: &Memory, times: &[i64], late: &[i64]) {
+    let batch = |times: &[i64]| {
+        let mut batch = Batch { source: "a".into(), ..Batch::default() };
+        times.iter().for_each(|&time| batch.push(SeriesId(0), Timestamp::from_nanos(time), 1.0));
+        Arc::new(batch)
+    };
+    let stored = times.iter().chain(late).map(|&time| ((0, time), 1.0));
+    memory.0.lock().unwrap().extend(stored);
+    let mut step = Step::new();
+    let mut out = Out::new(kept, &mut step);
+    stage.batch(&batch(times), &mut out);
+    stage.late(&batch(late), &mut out);
+    stage.watermark(&Watermark { source: "a".into(), time: Timestamp::MAX }, &mut out);
+    while stage.put_off() > 0 {
+        stage.idle(&mut out);
+    }
+    stage.checkpoint(Cut { number: 1, last: true }, &mut out);
+}
+
+#[test]
+fn times_at_either_end_of_what_can_be_end_all_the_same() {
+    let (low, high) = (i64::MIN, i64::MAX);
+    let times = [low, low + 1, low + SECOND, -SECOND, 0, SECOND, high - SECOND, high - 1, high];
+    let late = [low + 2, low + 3 * SECOND, 3 * SECOND, high - 2 * SECOND, high - 2];
+    let sliding = WindowSpec { every: length(10), length: length(40), ..WindowSpec::default() };
+    let sessions = WindowSpec { session: length(10), ..WindowSpec::default() };
+    for (spec, every, whole) in [(sliding, 10, -30), (sessions, 10, -1)] {
+        let (memory, kept) = (Memory::default(), Kept::default());
+        let mut stage = spec.stage(Some(Arc::new(memory.clone())));
+        hand(&mut *stage, &kept, &memory, &times, &late);
+        // Again, from where time ends.
+        hand(&mut *stage, &kept, &memory, &[high], &late);
+        let kept = kept.0.into_inner().unwrap();
+        let row = &kept[&(0, every * SECOND, whole)];
+        assert!(row.starts_with("4 4 1 1"), "{row}");
+    }
+}
+
+#[test]
+fn very_many_late_samples_are_sorted_in() {
+    let count = 60_000;
+    // A window of its own for each, and one session of all.
+    for (spec, is_session) in [
+        (WindowSpec { every: length(1), length: length(2), ..WindowSpec::default() }, false),
+        (WindowSpec { session: length(5), ..WindowSpec::default() }, true),
+    ] {
+        let (memory, kept) = (Memory::default(), Kept::default());
+        let mut stage = spec.stage(Some(Arc::new(memory.clone())));
+        let late: Vec<i64> = (0..count).map(|second| second * SECOND).collect();
+        hand(&mut *stage, &kept, &memory, &[count * SECOND], &late);
+        let kept = kept.0.into_inner().unwrap();
+        if is_session {
+            assert!(kept[&(0, 5 * SECOND, 0)].starts_with("60001 "), "{kept:?}");
+        }
+        assert_eq!(kept.len(), if is_session { 1 } else { 60_002 });
+    }
+}
+
+/// A series with a sample a second in a span, and none of it in memory.
+struct Endless(Span);
+
+impl Past for Endless {
+    fn series(&self, _span: Span) -> Vec<SeriesId> {
+        vec![SeriesId(0)]
+    }
+
+    fn read(&mut self, _series: SeriesId, span: Span, take: &mut dyn FnMut(&[Sample])) -> bool {
+        let within = span.intersect(self.0);
+        let seconds = (within.start.nanos().div_euclid(SECOND) + 1)..=within.end.nanos().div_euclid(SECOND);
+        seconds.for_each(|second| take(&[Sample { time: Timestamp::from_nanos(second * SECOND), value: 1.0 }]));
+        true
+    }
+
+    fn oldest(&self, _series: SeriesId) -> i64 {
+        i64::MIN
+    }
+}
+
+#[test]
+fn a_long_session_is_told_of_without_keeping_its_samples() {
+    let span = Span::new(Timestamp::from_nanos(0), Timestamp::from_nanos(500_000 * SECOND));
+    let late = [250_000 * SECOND, 250_003 * SECOND];
+    let mut read = 0;
+    let bounds = (2 * SECOND, i64::MAX);
+    let around = |time: i64, read: &mut usize| {
+        session::session_around(&mut Endless(span), SeriesId(0), time, late.into_iter(), bounds, read)
+    };
+    let session = around(late[0], &mut read).unwrap();
+    assert_eq!((session.window.start, session.window.count), (SECOND, 500_000));
+    assert_eq!(session.no_longer_first, late);
+    assert!(read < 3_000_000, "{read}");
+    assert!(around(-SECOND, &mut read).is_none());
+}
+
 fn assert_same(found: &BTreeMap<(u32, i64, i64), String>, wanted: &BTreeMap<(u32, i64, i64), String>, seed: u64) {
     for (key, value) in wanted {
         assert_eq!(found.get(key), Some(value), "seed {seed}, {key:?}");
