@@ -27,9 +27,9 @@ pub struct PipelineSpec {
     /// stages are told of a sample.
     #[serde(with = "humantime_serde", default = "PipelineSpec::default_lateness")]
     pub lateness: Duration,
-    /// How long a source may bring nothing before nobody waits for it.
-    #[serde(with = "humantime_serde", default = "PipelineSpec::default_idle")]
-    pub idle: Duration,
+    /// How long a source may bring nothing before nobody waits for it: a minute, or `lateness` where that is longer.
+    #[serde(with = "humantime_serde::option", default)]
+    pub idle: Option<Duration>,
     /// Threads a stage has, each with its share of the series; one that compares series has one thread.
     #[serde(default = "PipelineSpec::default_shards")]
     pub shards: usize,
@@ -116,8 +116,8 @@ impl PipelineSpec {
         Duration::from_secs(10)
     }
 
-    fn default_idle() -> Duration {
-        Duration::from_secs(60)
+    fn idle(&self) -> Duration {
+        self.idle.unwrap_or(self.lateness.max(Duration::from_secs(60)))
     }
 
     fn default_shards() -> usize {
@@ -159,14 +159,13 @@ impl PipelineSpec {
                 false,
             );
         }
-        if self.idle < self.lateness {
-            let at = if self.idle == Self::default_idle() { "lateness" } else { "idle" };
-            let [idle, lateness] = [self.idle, self.lateness].map(humantime::format_duration);
+        if self.idle() < self.lateness {
+            let [idle, lateness] = [self.idle(), self.lateness].map(humantime::format_duration);
             let told = format!(
                 "idle = \"{idle}\" is shorter than lateness = \"{lateness}\": a source would be given up before what it \
                  may still bring is late; write idle = \"{lateness}\" or longer"
             );
-            fault(at, told, false);
+            fault("idle", told, false);
         }
         if self.stages.is_empty() && self.sinks.is_empty() {
             fault("stages", "there is no stage: add `[[stages]]`".to_owned(), true);
@@ -338,7 +337,7 @@ impl PipelineSpec {
             }
         }
         self.add_sinks(store, edges, &haste, &mut nodes);
-        let order = OrderSpec { lateness: self.lateness, idle: self.idle };
+        let order = OrderSpec { lateness: self.lateness, idle: self.idle() };
         GraphSpec { name: self.name.clone(), shards: self.shards, nodes, order, haste }
     }
 

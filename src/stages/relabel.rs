@@ -43,12 +43,15 @@ impl RulesSpec {
     }
 }
 
+/// A series and its name.
+type Named = (Arc<str>, u32);
+
 /// What became of which series: shared by the shards, and by who asks what was there before.
 pub(super) struct Mapping {
     rules: Vec<Relabel>,
     names: Names,
     /// By new series those that became it, by name.
-    from: RwLock<BTreeMap<u32, Vec<(Arc<str>, u32)>>>,
+    from: RwLock<BTreeMap<u32, Vec<Named>>>,
 }
 
 impl Mapping {

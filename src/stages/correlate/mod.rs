@@ -58,7 +58,7 @@ impl Default for CorrelateSpec {
 impl CorrelateSpec {
     pub(super) fn fault(&self) -> Option<String> {
         let steps = self.window.as_nanos().checked_div(self.step.as_nanos()).unwrap_or(0);
-        if steps > 0 && self.window.as_nanos() % self.step.as_nanos() != 0 {
+        if steps > 0 && !self.window.as_nanos().is_multiple_of(self.step.as_nanos()) {
             return Some(format!(
                 "window = {:?} is no whole number of steps of {:?}: write a step that divides it, as in window = \"1h\", \
                  step = \"1m\"",
