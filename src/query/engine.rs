@@ -13,9 +13,12 @@ use datafusion::execution::context::SQLOptions;
 use datafusion::execution::memory_pool::{FairSpillPool, MemoryConsumer, MemoryPool, MemoryReservation};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::StreamExt;
 
+use super::aggregate::AggregateTracks;
 use super::forecast::ForecastFunction;
 use super::growth;
 use super::instant::InstantFunction;
@@ -124,8 +127,15 @@ impl Engine {
             .with_information_schema(true);
         let pool: Arc<dyn MemoryPool> = Arc::new(FairSpillPool::new(memory));
         let runtime = RuntimeEnvBuilder::new().with_memory_pool(pool.clone()).build_arc()?;
-        let mut base =
-            SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features().build();
+        // First, while an aggregate still stands right above its scan.
+        let mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> = vec![Arc::new(AggregateTracks)];
+        rules.extend(PhysicalOptimizer::new().rules);
+        let mut base = SessionStateBuilder::new()
+            .with_config(config)
+            .with_runtime_env(runtime)
+            .with_default_features()
+            .with_physical_optimizer_rules(rules)
+            .build();
         for function in growth::functions() {
             base.register_udaf(Arc::new(function))?;
         }

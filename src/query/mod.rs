@@ -1,5 +1,6 @@
 //! SQL over the store: DataFusion over one snapshot of head and segments.
 
+mod aggregate;
 mod derived;
 mod dimension;
 mod engine;

@@ -21,6 +21,7 @@ use datafusion::scalar::ScalarValue;
 use super::dimension::{Dimension, TextColumn, text_type};
 use super::moment::Moment;
 use super::stream::{BlockingPartition, plan};
+use super::tracks::{Track, Tracks, TracksExec, in_parts};
 use crate::model::{Sample, SeriesId, Span, Timestamp};
 use crate::store::Snapshot;
 
@@ -156,13 +157,20 @@ impl TableProvider for SamplesTable {
             Some(columns) => Arc::new(self.schema.project(columns)?),
             None => self.schema.clone(),
         };
-        let share = series.len().div_ceil(state.config().target_partitions().max(1)).max(1);
-        let mut partitions: Vec<_> =
-            series.chunks(share).map(|part| self.partition(part, span, &schema, limit)).collect();
-        if partitions.is_empty() {
-            partitions.push(self.partition(&[], span, &schema, limit));
+        let tracks: Vec<Track> = series.iter().map(|&id| Track { series: [Some(id)].into() }).collect();
+        let parts = in_parts(tracks, state.config().target_partitions());
+        let partitions = parts.iter().map(|part| {
+            let series: Vec<SeriesId> = part.iter().map(Track::any).collect();
+            self.partition(&series, span, &schema, limit)
+        });
+        let inner = plan(schema.clone(), partitions.collect(), limit)?;
+        if self.moment.is_some() {
+            return Ok(inner);
         }
-        plan(schema, partitions, limit)
+        let (snapshot, dimension) = (self.snapshot.clone(), self.dimension.clone());
+        let tracks = Arc::new(Tracks { snapshot, dimension, span, fields: vec!["value".to_owned()], parts });
+        let told = format!("SamplesScan: {}", self.metric.as_deref().unwrap_or("metrics"));
+        Ok(Arc::new(TracksExec { told, tracks, inner }))
     }
 }
 

@@ -36,6 +36,20 @@ impl Track {
     }
 }
 
+/// Tracks in as many lists as there are partitions, at least one.
+pub(super) fn in_parts(tracks: Vec<Track>, partitions: usize) -> Vec<Arc<[Track]>> {
+    let share = tracks.len().div_ceil(partitions.max(1)).max(1);
+    let mut parts: Vec<Arc<[Track]>> = Vec::new();
+    let mut rest = tracks.into_iter().peekable();
+    while rest.peek().is_some() {
+        parts.push(rest.by_ref().take(share).collect());
+    }
+    if parts.is_empty() {
+        parts.push(Arc::new([]));
+    }
+    parts
+}
+
 /// What a scan is over.
 pub(super) struct Tracks {
     pub snapshot: Snapshot,

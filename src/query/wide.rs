@@ -20,7 +20,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use super::dimension::{Dimension, TextColumn, text_type};
 use super::samples::{BATCH_ROWS, Reach, reach, time_type};
 use super::stream::{BlockingPartition, plan};
-use super::tracks::{Track, Tracks, TracksExec};
+use super::tracks::{Track, Tracks, TracksExec, in_parts};
 use crate::model::{SeriesId, Span};
 use crate::store::{Columns, Scan, Snapshot};
 
@@ -133,20 +133,6 @@ impl TableProvider for WideTable {
         let inner = plan(schema.clone(), partitions.collect(), limit)?;
         Ok(Arc::new(TracksExec { told: format!("MeasurementScan: {}", self.name), tracks, inner }))
     }
-}
-
-/// Tracks in as many lists as there are partitions, at least one.
-pub(super) fn in_parts(tracks: Vec<Track>, partitions: usize) -> Vec<Arc<[Track]>> {
-    let share = tracks.len().div_ceil(partitions.max(1)).max(1);
-    let mut parts: Vec<Arc<[Track]>> = Vec::new();
-    let mut rest = tracks.into_iter().peekable();
-    while rest.peek().is_some() {
-        parts.push(rest.by_ref().take(share).collect());
-    }
-    if parts.is_empty() {
-        parts.push(Arc::new([]));
-    }
-    parts
 }
 
 /// What fills a column.

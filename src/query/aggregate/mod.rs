@@ -1,0 +1,98 @@
+//! Aggregates over tracks without a row: labels are constant over a track and its times are sorted, so what `GROUP BY` labels
+//! and buckets of time asks for are stretches of columns, summed up in a tight loop; no row is made and none is hashed.
+//!
+//! A rule puts this in the place of the first half of an aggregate ([`AggregateMode::Partial`]) right above a scan, where it
+//! can say the same: groups by labels, `date_bin` and `date_trunc`; `count`, `sum`, `min`, `max`, `avg` of a field; the last
+//! row of each group. The second half puts together what the partitions say, as for any other plan.
+
+mod cells;
+mod groups;
+mod latest;
+mod shape;
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::config::ConfigOptions;
+use datafusion::error::Result;
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
+use datafusion::physical_plan::projection::ProjectionExec;
+
+use self::groups::Groups;
+use self::latest::Latest;
+use self::shape::Shape;
+use super::stream::{BlockingPartition, plan};
+use super::tracks::{Tracks, TracksExec};
+
+/// The rule.
+#[derive(Debug)]
+pub(super) struct AggregateTracks;
+
+impl PhysicalOptimizerRule for AggregateTracks {
+    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
+        plan.transform_up(|node| {
+            Ok(match over_tracks(&node)? {
+                Some(instead) => Transformed::yes(instead),
+                None => Transformed::no(node),
+            })
+        })
+        .data()
+    }
+
+    fn name(&self) -> &'static str {
+        "AggregateTracks"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}
+
+/// What takes the place of a node, if it is the first half of an aggregate that can be said of tracks.
+fn over_tracks(node: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    let Some(aggregate) = node.downcast_ref::<AggregateExec>() else { return Ok(None) };
+    if *aggregate.mode() != AggregateMode::Partial {
+        return Ok(None);
+    }
+    let projection = aggregate.input().downcast_ref::<ProjectionExec>();
+    let below = projection.map_or(aggregate.input(), |projection| projection.input());
+    let Some(scan) = below.downcast_ref::<TracksExec>().filter(|scan| scan.fetch().is_none()) else { return Ok(None) };
+    let (tracks, schema) = (&scan.tracks, node.schema());
+    if let Some(latest) = Latest::of(aggregate, projection, tracks) {
+        return replaced(&format!("LastRows of {}", scan.told), tracks, schema, Arc::new(latest)).map(Some);
+    }
+    let Some(shape) = Shape::of(aggregate, projection, tracks)? else { return Ok(None) };
+    let Some(groups) = Groups::of(shape, tracks) else { return Ok(None) };
+    replaced(&format!("AggregateByTrack of {}", scan.told), tracks, schema, Arc::new(groups)).map(Some)
+}
+
+/// Makes the rows of one partition.
+trait Partial: Send + Sync + 'static {
+    fn rows(
+        &self,
+        tracks: &Tracks,
+        part: usize,
+        schema: &SchemaRef,
+        out: &mut dyn FnMut(arrow::array::RecordBatch) -> bool,
+    ) -> Result<()>;
+}
+
+fn replaced(
+    told: &str,
+    tracks: &Arc<Tracks>,
+    schema: SchemaRef,
+    partial: Arc<dyn Partial>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let partitions = (0..tracks.parts.len()).map(|part| {
+        let (tracks, schema, partial) = (tracks.clone(), schema.clone(), partial.clone());
+        BlockingPartition::boxed(schema.clone(), move |out| partial.rows(&tracks, part, &schema, out))
+    });
+    let inner = plan(schema.clone(), partitions.collect(), None)?;
+    Ok(Arc::new(TracksExec { told: told.to_owned(), tracks: tracks.clone(), inner }))
+}
+
+#[cfg(test)]
+mod tests;
