@@ -170,7 +170,7 @@ impl TableProvider for SamplesTable {
         let (snapshot, dimension) = (self.snapshot.clone(), self.dimension.clone());
         let tracks = Arc::new(Tracks { snapshot, dimension, span, fields: vec!["value".to_owned()], parts });
         let told = format!("SamplesScan: {}", self.metric.as_deref().unwrap_or("metrics"));
-        Ok(Arc::new(TracksExec { told, tracks, inner }))
+        Ok(Arc::new(TracksExec { told, tracks, chooses: false, inner }))
     }
 }
 

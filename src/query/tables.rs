@@ -9,7 +9,7 @@ use datafusion::catalog::{
     TableProvider,
 };
 use datafusion::error::{DataFusionError, Result};
-use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::execution::session_state::SessionState;
 
 use super::derived::DerivedTable;
 use super::dimension::Dimension;
@@ -32,7 +32,10 @@ pub(super) fn session<'s>(
     }
     let catalogs = MemoryCatalogProviderList::new();
     catalogs.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
-    Ok(SessionStateBuilder::new_from_existing(base.clone()).with_catalog_list(Arc::new(catalogs)).build())
+    // A clone shares what is in it; a builder would register every function anew.
+    let mut state = base.clone();
+    state.register_catalog_list(Arc::new(catalogs));
+    Ok(state)
 }
 
 /// The tables over one snapshot.

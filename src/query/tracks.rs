@@ -104,6 +104,8 @@ pub(super) struct TracksExec {
     /// What `EXPLAIN` says of it.
     pub told: String,
     pub tracks: Arc<Tracks>,
+    /// Whether it leaves rows of them out.
+    pub chooses: bool,
     /// Makes the rows.
     pub inner: Arc<dyn ExecutionPlan>,
 }
@@ -118,6 +120,9 @@ impl DisplayAs for TracksExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let tracks: usize = self.tracks.parts.iter().map(|part| part.len()).sum();
         write!(f, "{}: tracks={tracks}, partitions={}", self.told, self.tracks.parts.len())?;
+        if self.chooses {
+            f.write_str(", chosen by fields")?;
+        }
         let Span { start, end } = self.tracks.span;
         match (start > Timestamp::MIN, end < Timestamp::MAX) {
             (true, true) => write!(f, ", time>={start}, time<{end}"),

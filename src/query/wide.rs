@@ -2,8 +2,10 @@
 //! the labels that these series share.
 //!
 //! Fields of the same labels are laid beside each other by their times, which mostly are the same; nothing is joined by a
-//! hash. Fields that are not asked for are read for their times alone.
+//! hash. Fields that are not asked for are read for their times alone, and where fields are compared with numbers, the others
+//! are read only where a row is left.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
@@ -14,8 +16,9 @@ use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::error::{DataFusionError, Result};
-use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::scalar::ScalarValue;
 
 use super::dimension::{Dimension, TextColumn, text_type};
 use super::samples::{BATCH_ROWS, Reach, reach, time_type};
@@ -62,6 +65,28 @@ impl WideTable {
         if of_field { Reach::Rows } else { reach(filter) }
     }
 
+    /// The comparison of a field with a number that a filter is.
+    fn compared(&self, filter: &Expr) -> Option<Compared> {
+        let Expr::BinaryExpr(BinaryExpr { left, op, right }) = filter else { return None };
+        let (column, op, literal) = match (&**left, &**right) {
+            (Expr::Column(column), Expr::Literal(literal, _)) => (column, *op, literal),
+            (Expr::Literal(literal, _), Expr::Column(column)) => (column, op.swap()?, literal),
+            _ => return None,
+        };
+        let field = self.fields.iter().position(|field| *field == column.name)?;
+        let ScalarValue::Float64(Some(number)) = literal else { return None };
+        let holds = match op {
+            Operator::Lt => Ordering::is_lt,
+            Operator::LtEq => Ordering::is_le,
+            Operator::Gt => Ordering::is_gt,
+            Operator::GtEq => Ordering::is_ge,
+            Operator::Eq => Ordering::is_eq,
+            Operator::NotEq => Ordering::is_ne,
+            _ => return None,
+        };
+        Some(Compared { field, number: *number, holds })
+    }
+
     /// The series of the fields that fit the filters, those of the same labels together; in the order of the files.
     fn tracks(&self, state: &dyn Session, filters: &[Expr], span: Span) -> Result<Vec<Track>> {
         let (mut series, mut of_field) = (Vec::new(), Vec::new());
@@ -98,6 +123,7 @@ impl TableProvider for WideTable {
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
         let answer = |filter: &&Expr| match self.reach(filter) {
             Reach::Series | Reach::Time(_) => TableProviderFilterPushDown::Exact,
+            Reach::Rows if self.compared(filter).is_some() => TableProviderFilterPushDown::Exact,
             Reach::Rows => TableProviderFilterPushDown::Unsupported,
         };
         Ok(filters.iter().map(answer).collect())
@@ -110,12 +136,12 @@ impl TableProvider for WideTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let (mut span, mut of_series) = (Span::ALL, Vec::new());
+        let (mut span, mut of_series, mut compared) = (Span::ALL, Vec::new(), Vec::new());
         for filter in filters {
             match self.reach(filter) {
                 Reach::Time(of_filter) => span = span.intersect(of_filter),
                 Reach::Series => of_series.push(filter.clone()),
-                Reach::Rows => {}
+                Reach::Rows => compared.extend(self.compared(filter)),
             }
         }
         let tracks = self.tracks(state, &of_series, span)?;
@@ -127,12 +153,21 @@ impl TableProvider for WideTable {
         let (snapshot, dimension) = (self.snapshot.clone(), self.dimension.clone());
         let tracks = Arc::new(Tracks { snapshot, dimension, span, fields: self.fields.clone(), parts });
         let partitions = tracks.parts.iter().map(|part| {
-            let (rows, part) = (Rows::new(&tracks, part, &schema), part.clone());
+            let (rows, part) = (Rows::new(&tracks, part, &schema, compared.clone()), part.clone());
             BlockingPartition::boxed(schema.clone(), move |out| rows.read(&part, limit, out))
         });
         let inner = plan(schema.clone(), partitions.collect(), limit)?;
-        Ok(Arc::new(TracksExec { told: format!("MeasurementScan: {}", self.name), tracks, inner }))
+        let told = format!("MeasurementScan: {}", self.name);
+        Ok(Arc::new(TracksExec { told, tracks, chooses: !compared.is_empty(), inner }))
     }
+}
+
+/// A field is compared with a number: as the engine does it, not a number is larger than all.
+#[derive(Clone, Copy)]
+struct Compared {
+    field: usize,
+    number: f64,
+    holds: fn(Ordering) -> bool,
 }
 
 /// What fills a column.
@@ -149,10 +184,12 @@ struct Rows {
     columns: Vec<Column>,
     /// By field, whether its values are asked for.
     wanted: Vec<bool>,
+    /// All of these must hold.
+    compared: Vec<Compared>,
 }
 
 impl Rows {
-    fn new(tracks: &Arc<Tracks>, part: &[Track], schema: &SchemaRef) -> Rows {
+    fn new(tracks: &Arc<Tracks>, part: &[Track], schema: &SchemaRef, compared: Vec<Compared>) -> Rows {
         let series: Vec<SeriesId> = part.iter().map(Track::any).collect();
         let column = |field: &Arc<Field>| match tracks.fields.iter().position(|name| name == field.name()) {
             Some(at) => Column::Field(at),
@@ -162,7 +199,7 @@ impl Rows {
         let columns: Vec<Column> = schema.fields().iter().map(column).collect();
         let is_wanted = |at: usize| columns.iter().any(|column| matches!(column, Column::Field(field) if *field == at));
         let wanted = (0..tracks.fields.len()).map(is_wanted).collect();
-        Rows { tracks: tracks.clone(), schema: schema.clone(), columns, wanted }
+        Rows { tracks: tracks.clone(), schema: schema.clone(), columns, wanted, compared }
     }
 
     fn read(&self, part: &[Track], limit: Option<usize>, out: &mut dyn FnMut(RecordBatch) -> bool) -> Result<()> {
@@ -183,20 +220,54 @@ impl Rows {
         batch.finish(out)
     }
 
-    /// The rows of some tracks within a piece of time. Field by field, since those of one lie together.
+    /// The rows of some tracks within a piece of time. Field by field, since those of one lie together, and first those that
+    /// are compared.
     fn aligned(&self, scan: &mut Scan, tracks: &[Track], piece: Span) -> Result<Vec<Aligned>> {
-        let mut read: Vec<Vec<Columns>> = tracks.iter().map(|_| Vec::new()).collect();
-        for (field, &is_wanted) in self.wanted.iter().enumerate() {
+        let mut read: Vec<Vec<Option<Columns>>> = tracks.iter().map(|track| vec![None; track.series.len()]).collect();
+        let compared = self.compared.iter().map(|compared| compared.field);
+        for field in compared.clone() {
             for (track, columns) in tracks.iter().zip(&mut read) {
-                let found = match track.series[field] {
-                    None => Ok(Columns::default()),
-                    Some(series) if is_wanted => scan.columns(series, piece),
-                    Some(series) => scan.times(series, piece),
-                };
-                columns.push(found.map_err(|error| DataFusionError::External(Box::new(error)))?);
+                if columns[field].is_none() {
+                    columns[field] = Some(self.columns(scan, track.series[field], true, piece)?);
+                }
             }
         }
-        Ok(read.into_iter().map(Aligned::of).collect())
+        let chosen: Vec<Option<Vec<i64>>> = read.iter().map(|columns| self.chosen(columns)).collect();
+        for (field, &is_wanted) in self.wanted.iter().enumerate() {
+            for ((track, columns), chosen) in tracks.iter().zip(&mut read).zip(&chosen) {
+                let is_asked = chosen.as_ref().map_or(true, |chosen| is_wanted && !chosen.is_empty());
+                if columns[field].is_none() {
+                    let series = track.series[field].filter(|_| is_asked);
+                    columns[field] = Some(self.columns(scan, series, is_wanted, piece)?);
+                }
+            }
+        }
+        let whole = |columns: Vec<Option<Columns>>| columns.into_iter().map(Option::unwrap_or_default).collect();
+        Ok(read.into_iter().zip(chosen).map(|(columns, chosen)| Aligned::of(whole(columns), chosen)).collect())
+    }
+
+    fn columns(&self, scan: &mut Scan, series: Option<SeriesId>, values: bool, piece: Span) -> Result<Columns> {
+        let found = match series {
+            None => Ok(Columns::default()),
+            Some(series) if values => scan.columns(series, piece),
+            Some(series) => scan.times(series, piece),
+        };
+        found.map_err(|error| DataFusionError::External(Box::new(error)))
+    }
+
+    /// The times at which all comparisons hold; `None` where there are none, and so all rows are asked for.
+    fn chosen(&self, columns: &[Option<Columns>]) -> Option<Vec<i64>> {
+        let mut chosen: Option<Vec<i64>> = None;
+        for Compared { field, number, holds } in &self.compared {
+            let Some(columns) = &columns[*field] else { return Some(Vec::new()) };
+            let found = columns.times.iter().zip(&columns.values).filter(|(_, value)| holds(value.total_cmp(number)));
+            let found: Vec<i64> = found.map(|(&time, _)| time).collect();
+            chosen = Some(match chosen {
+                None => found,
+                Some(before) => before.into_iter().filter(|time| found.binary_search(time).is_ok()).collect(),
+            });
+        }
+        chosen
     }
 }
 
@@ -207,7 +278,11 @@ struct Aligned {
 }
 
 impl Aligned {
-    fn of(fields: Vec<Columns>) -> Aligned {
+    /// Rows at the times that are chosen, or else at all that any has.
+    fn of(fields: Vec<Columns>, chosen: Option<Vec<i64>>) -> Aligned {
+        if let Some(times) = chosen {
+            return Aligned { times, fields };
+        }
         let mut filled = fields.iter().map(|field| &field.times).filter(|times| !times.is_empty());
         let first = filled.next().cloned().unwrap_or_default();
         let times = filled.fold(first, |times, others| if times == *others { times } else { union(&times, others) });
@@ -310,6 +385,7 @@ fn add_values(values: &mut Float64Builder, field: &Columns, times: &[i64]) {
     }
     let mut at = from;
     for &time in times {
+        at += field.times[at..to].iter().take_while(|&&other| other < time).count();
         let is_there = field.times.get(at) == Some(&time);
         values.append_option(is_there.then(|| field.values[at]));
         at += usize::from(is_there);

@@ -59,7 +59,8 @@ fn over_tracks(node: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn Execution
     }
     let projection = aggregate.input().downcast_ref::<ProjectionExec>();
     let below = projection.map_or(aggregate.input(), |projection| projection.input());
-    let Some(scan) = below.downcast_ref::<TracksExec>().filter(|scan| scan.fetch().is_none()) else { return Ok(None) };
+    let scan = below.downcast_ref::<TracksExec>().filter(|scan| scan.fetch().is_none() && !scan.chooses);
+    let Some(scan) = scan else { return Ok(None) };
     let (tracks, schema) = (&scan.tracks, node.schema());
     if let Some(latest) = Latest::of(aggregate, projection, tracks) {
         return replaced(&format!("LastRows of {}", scan.told), tracks, schema, Arc::new(latest)).map(Some);
@@ -91,7 +92,7 @@ fn replaced(
         BlockingPartition::boxed(schema.clone(), move |out| partial.rows(&tracks, part, &schema, out))
     });
     let inner = plan(schema.clone(), partitions.collect(), None)?;
-    Ok(Arc::new(TracksExec { told: told.to_owned(), tracks: tracks.clone(), inner }))
+    Ok(Arc::new(TracksExec { told: told.to_owned(), tracks: tracks.clone(), chooses: false, inner }))
 }
 
 #[cfg(test)]

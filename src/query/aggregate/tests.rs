@@ -66,11 +66,14 @@ const LAST_ROWS: [&str; 5] = [
 ];
 
 /// Those that ask something else: they are answered from rows.
-const OTHERS: [&str; 7] = [
+const OTHERS: [&str; 10] = [
     "SELECT count(*) AS n FROM cpu",
     "SELECT host, count(DISTINCT \"user\") AS n FROM cpu GROUP BY host ORDER BY host",
     "SELECT host, max(\"user\" + 1) AS m FROM cpu GROUP BY host ORDER BY host",
     "SELECT host, max(\"user\") AS m FROM cpu WHERE system > 50 GROUP BY host ORDER BY host",
+    "SELECT * FROM cpu WHERE \"user\" > 100.0 AND 50.0 >= system ORDER BY time, host",
+    "SELECT time, host, free FROM disk WHERE used < 0.0 ORDER BY time, host",
+    "SELECT count(*) AS n FROM disk WHERE used <> 3.0 AND host <> 'b'",
     "SELECT date_trunc('month', time) AS t, max(\"user\") AS m FROM cpu GROUP BY t ORDER BY t",
     "SELECT host, max(\"user\") FILTER (WHERE zone = 'east') AS m FROM cpu GROUP BY host ORDER BY host",
     "SELECT host, first_value(\"user\" ORDER BY time) AS f FROM cpu GROUP BY host ORDER BY host",
