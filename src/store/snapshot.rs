@@ -12,7 +12,7 @@ use super::derived::{Latest, read_rows};
 use super::head::{Counts, Head};
 use super::losses::Suspects;
 use super::pieces::Pieces;
-use super::points::{Points, merge};
+use super::points::{Points, Values, merge};
 use super::retention::Kept;
 use super::segment::{Cursor, IndexEntry};
 use crate::catalog::{Registry, SegmentRecord, TableName};
@@ -204,7 +204,16 @@ impl Scan {
     /// # Errors
     /// A segment that does not read.
     pub fn columns(&mut self, series: SeriesId, span: Span) -> Result<Columns, StoreError> {
-        let (times, values) = self.points(series, span)?.into_columns();
+        let kept = span.intersect(self.span).intersect(self.snapshot.kept.span(series));
+        let mut parts = self.at_rest(series, kept, |cursor, entry| cursor.columns_within(entry, kept))?;
+        let in_memory =
+            self.snapshot.heads.iter().map(|view| view.points(series, kept)).filter(|some| !some.is_empty());
+        parts.extend(in_memory.map(Points::into_columns));
+        if parts.len() > 1 {
+            let floats = |(times, values)| Points { times, values: Values::Floats(values) };
+            parts = vec![merge(parts.into_iter().map(floats).collect()).into_columns()];
+        }
+        let (times, values) = parts.pop().unwrap_or_default();
         Ok(Columns { times, values })
     }
 

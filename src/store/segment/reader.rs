@@ -17,7 +17,7 @@ use crate::store::StoreError;
 use crate::store::error::DiskContext;
 use crate::store::file::read_tail_of;
 use crate::store::points::{Points, Values};
-use crate::store::scale::TimeUnit;
+use crate::store::scale::{TimeUnit, rescale};
 use crate::world::{Disk, FileRead};
 
 /// Length of Parquet's footer u32 le, "PAR1".
@@ -144,13 +144,49 @@ impl Cursor {
         Ok(self.rows_within(entry, span)?.0)
     }
 
+    /// The same with values as floats.
+    pub fn columns_within(&mut self, entry: &IndexEntry, span: Span) -> Result<(Vec<i64>, Vec<f64>), StoreError> {
+        let (times, rows) = self.rows_within(entry, span)?;
+        let (segment, pages) = (&*self.segment, &mut self.pages);
+        let range = entry.value + rows.start..entry.value + rows.end;
+        let mut values = Vec::with_capacity(rows.len());
+        match entry.scale {
+            None => self.floats.read(segment, pages, range, &mut values)?,
+            Some(scale) => {
+                self.whole.visit(segment, pages, range, |whole| rescale(whole, scale, &mut values))?;
+            }
+        }
+        Ok((times, values))
+    }
+
+    /// The times of an entry that lie in a span, and which of its rows these are.
     fn rows_within(&mut self, entry: &IndexEntry, span: Span) -> Result<(Vec<i64>, Range<u32>), StoreError> {
-        let mut times = self.times(entry, 0..entry.rows)?;
-        let from = times.partition_point(|&time| time < span.start.nanos());
-        let to = times.partition_point(|&time| time < span.end.nanos()).max(from);
-        times.truncate(to);
-        times.drain(..from);
-        Ok((times, from as u32..to as u32))
+        let segment = &*self.segment;
+        let unit = segment.unit().nanos();
+        // In units the first at or behind a time.
+        let in_units = |time: i64| time.div_euclid(unit).saturating_add(i64::from(time.rem_euclid(unit) > 0));
+        let (start, end) = (in_units(span.start.nanos()), in_units(span.end.nanos()));
+        let (mut times, mut before, mut rows) = (Vec::new(), 0, 0..0);
+        self.times.visit(segment, &mut self.pages, entry.row..entry.row + entry.rows, |some| {
+            let from = some.partition_point(|&time| time < start);
+            let to = some.partition_point(|&time| time < end).max(from);
+            if times.is_empty() {
+                rows = before + from as u32..before + from as u32;
+                times.reserve_exact(to - from);
+            }
+            times.extend(some[from..to].iter().map(|time| time.wrapping_mul(unit)));
+            rows.end += (to - from) as u32;
+            before += some.len() as u32;
+        })?;
+        self.check_order(entry, &times)?;
+        Ok((times, rows))
+    }
+
+    fn check_order(&self, entry: &IndexEntry, times: &[i64]) -> Result<(), StoreError> {
+        if times.is_sorted_by(|before, after| before < after) {
+            return Ok(());
+        }
+        Err(self.segment.damaged(format!("the samples of series {} do not lie by time", entry.series.0)))
     }
 
     /// Some of an entry's samples, counted from its first.
@@ -164,9 +200,7 @@ impl Cursor {
         self.times.read(segment, &mut self.pages, entry.row + rows.start..entry.row + rows.end, &mut times)?;
         let unit = segment.unit().nanos();
         times.iter_mut().for_each(|time| *time = time.wrapping_mul(unit));
-        if !times.is_sorted_by(|before, after| before < after) {
-            return Err(segment.damaged(format!("the samples of series {} do not lie by time", entry.series.0)));
-        }
+        self.check_order(entry, &times)?;
         Ok(times)
     }
 
@@ -239,8 +273,19 @@ impl<T: Copy> ColumnCursor<T> {
         &mut self,
         segment: &Segment,
         pages: &mut Pages,
-        mut range: Range<u32>,
+        range: Range<u32>,
         out: &mut Vec<T>,
+    ) -> Result<(), StoreError> {
+        self.visit(segment, pages, range, |some| out.extend_from_slice(some))
+    }
+
+    /// The same, a page's part at a time.
+    fn visit(
+        &mut self,
+        segment: &Segment,
+        pages: &mut Pages,
+        mut range: Range<u32>,
+        mut take: impl FnMut(&[T]),
     ) -> Result<(), StoreError> {
         let starts = &segment.starts[self.column as usize];
         while !range.is_empty() {
@@ -248,7 +293,7 @@ impl<T: Copy> ColumnCursor<T> {
             self.open(segment, pages, page)?;
             let start = starts[page];
             let to = range.end.min(start + self.values.len() as u32);
-            out.extend_from_slice(&self.values[(range.start - start) as usize..(to - start) as usize]);
+            take(&self.values[(range.start - start) as usize..(to - start) as usize]);
             range.start = to;
         }
         Ok(())
