@@ -16,7 +16,7 @@ use super::pipelines::{drop_rows, stage_rows};
 use crate::config::{Settings, read_pipelines};
 use crate::flow::{Governing, SourceStats, Sources};
 use crate::ingest::{Collectors, Listeners};
-use crate::query::{Engine, MemoryShare, SystemTable};
+use crate::query::{Engine, MemoryShare, QueryLimits, SystemTable};
 use crate::stages::{Doors, Edges, PipelineSpec, Pipelines};
 use crate::store::{Keeper, Store};
 use crate::world::{World, resident_bytes};
@@ -80,7 +80,7 @@ impl Node {
         let pipelines = pipelines(&settings)?;
         is_store(&global.data)?;
         // Who only asks sends nothing.
-        Self::assemble(&global.data, World::real(), settings, pipelines, Edges::default())
+        Self::assemble(&global.data, World::real(), settings, pipelines, Edges::default(), QueryLimits::default())
     }
 
     /// Opens or makes it to write to it.
@@ -88,7 +88,9 @@ impl Node {
         let pipelines = pipelines(&settings)?;
         let world = World::real();
         let edges = edges(&world, settings.ingest.future_max);
-        let mut node = Self::assemble(dir, world, settings, pipelines, edges)?;
+        let [time, slow] = settings.query.limits();
+        let limits = QueryLimits { time, slow };
+        let mut node = Self::assemble(dir, world, settings, pipelines, edges, limits)?;
         node.keeper = Some(Keeper::start(&node.store).context("cannot start the store's keeper")?);
         Ok(node)
     }
@@ -99,6 +101,7 @@ impl Node {
         settings: Settings,
         pipelines: Vec<PipelineSpec>,
         mut edges: Edges,
+        limits: QueryLimits,
     ) -> anyhow::Result<Node> {
         let store = Arc::new(Store::open(world.clone(), dir, settings.store_spec())?);
         let governor = Governing::new(settings.governor.spec());
@@ -122,7 +125,7 @@ impl Node {
         let told = listeners.teller();
         let listened = SystemTable { name: "listeners", rows: Arc::new(move || listener_rows(&told())) };
         let system = vec![stages, drops, sources, asked, listened, governed];
-        let engine = Arc::new(Engine::new(store.clone(), system, settings.query_bytes())?);
+        let engine = Arc::new(Engine::new(store.clone(), system, settings.query_bytes())?.with_limits(limits));
         let all = settings.memory.as_u64();
         engine.tell_memory_of(Arc::new(move || vec![of_process(all)]));
         Ok(Node {

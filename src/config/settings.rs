@@ -226,12 +226,31 @@ impl Default for CollectSettings {
 }
 
 /// `[query]`
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct QuerySettings {
     /// What all queries may hold together, a quarter of `memory` without it: beyond it sorts, joins and aggregates
-    /// spill to disk, and an answer that is larger is refused.
+    /// spill to disk, and an answer that must be whole before it is sent is refused where it is larger.
     pub memory: Option<ByteSize>,
+    /// How long a statement may take; 0s is as long as it takes.
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+    /// Statements that take longer are told in the log; 0s is none.
+    #[serde(with = "humantime_serde")]
+    pub slow: Duration,
+}
+
+impl QuerySettings {
+    /// How long a statement may take, and from when on it is told in the log.
+    pub fn limits(&self) -> [Option<Duration>; 2] {
+        [self.timeout, self.slow].map(|limit| (!limit.is_zero()).then_some(limit))
+    }
+}
+
+impl Default for QuerySettings {
+    fn default() -> Self {
+        QuerySettings { memory: None, timeout: Duration::from_secs(300), slow: Duration::from_secs(10) }
+    }
 }
 
 /// `[pipelines]`

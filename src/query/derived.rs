@@ -119,7 +119,7 @@ impl TableProvider for DerivedTable {
             let columns = made.fields().iter().map(|field| column(&rows, field, &dimension));
             let columns = columns.collect::<Result<Vec<_>>>()?;
             let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-            out(RecordBatch::try_new_with_options(made.clone(), columns, &options)?);
+            out.take(RecordBatch::try_new_with_options(made.clone(), columns, &options)?);
             Ok(())
         });
         plan(schema, vec![partition], limit)

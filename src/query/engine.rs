@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch, UInt64Array};
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::SchemaProvider;
 use datafusion::error::DataFusionError;
@@ -15,6 +15,7 @@ use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
+use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::StreamExt;
 
@@ -22,6 +23,8 @@ use super::aggregate::AggregateTracks;
 use super::forecast::ForecastFunction;
 use super::growth;
 use super::instant::InstantFunction;
+use super::pace::{Elapsed, PaceJoins};
+use super::queries::{End, Limits, Now, Queries, Running, number_to_kill};
 use super::sketch_quantile::sketch_quantile;
 use super::system::{MemoryShare, SystemTable, SystemTables, TellMemory};
 use super::tables::{CATALOG, SCHEMA, Tables, session};
@@ -41,6 +44,9 @@ pub enum QueryError {
     /// The engine is.
     #[error("the query failed: {0}")]
     Failed(String),
+    /// It was ended before its time.
+    #[error("{0}")]
+    Ended(String),
 }
 
 impl From<DataFusionError> for QueryError {
@@ -75,16 +81,26 @@ pub fn parse(sql: &str) -> Result<(), QueryError> {
     datafusion::sql::parser::DFParser::parse_sql(sql).map(|_| ()).map_err(QueryError::from)
 }
 
-/// Rows as they come.
+/// Rows as they come. Dropping it ends the statement.
 pub struct Answer {
     pub schema: SchemaRef,
     stream: SendableRecordBatchStream,
+    running: Running,
 }
 
 impl Answer {
     /// The next rows; `None` after the last.
     pub async fn next(&mut self) -> Option<Result<RecordBatch, QueryError>> {
-        self.stream.next().await.map(|batch| batch.map_err(QueryError::from))
+        let next = match self.running.until_ended(self.stream.next()).await {
+            Ok(next) => next.map(|batch| batch.map_err(QueryError::from)),
+            Err(told) => return Some(Err(QueryError::Ended(told))),
+        };
+        match &next {
+            None => self.running.ends(End::Done),
+            Some(Ok(batch)) => self.running.count(batch.num_rows()),
+            Some(Err(error)) => self.running.ends(End::Failed(error.to_string())),
+        }
+        next
     }
 
     pub async fn collect(mut self) -> Result<Vec<RecordBatch>, QueryError> {
@@ -106,6 +122,7 @@ pub struct Engine {
     pool: Arc<dyn MemoryPool>,
     /// Who else holds memory.
     holders: Arc<RwLock<Vec<TellMemory>>>,
+    queries: Arc<Queries>,
 }
 
 /// An answer in memory, for as long as it is held.
@@ -130,6 +147,7 @@ impl Engine {
         // First, while an aggregate still stands right above its scan.
         let mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> = vec![Arc::new(AggregateTracks)];
         rules.extend(PhysicalOptimizer::new().rules);
+        rules.push(Arc::new(PaceJoins(elapsed(&store))));
         let mut base = SessionStateBuilder::new()
             .with_config(config)
             .with_runtime_env(runtime)
@@ -139,16 +157,50 @@ impl Engine {
         for function in growth::functions() {
             base.register_udaf(Arc::new(function))?;
         }
-        Ok(Engine { store, base, system, memory, pool, holders: Arc::default() })
+        let queries = Queries::new(now(&store), elapsed(&store), Limits::default());
+        Ok(Engine { store, base, system, memory, pool, holders: Arc::default(), queries })
     }
 
-    /// Runs one statement over the store as it is now.
+    /// Runs one statement over the store as it is now; `KILL n` ends that of this number in `system.queries`.
     pub async fn query(&self, sql: &str) -> Result<Answer, QueryError> {
+        let mut running = self.queries.begin(sql);
+        let begun = match running.until_ended(self.begin(sql)).await {
+            Ok(begun) => begun,
+            Err(told) => return Err(QueryError::Ended(told)),
+        };
+        match begun {
+            Ok(stream) => Ok(Answer { schema: stream.schema(), stream, running }),
+            Err(error) => {
+                running.ends(End::Failed(error.to_string()));
+                Err(error)
+            }
+        }
+    }
+
+    async fn begin(&self, sql: &str) -> Result<SendableRecordBatchStream, QueryError> {
+        if let Some(number) = number_to_kill(sql) {
+            return self.kill(number);
+        }
         let context = self.session(self.store.snapshot())?;
         let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         let frame = context.sql_with_options(sql, read_only).await?;
-        let stream = frame.execute_stream().await?;
-        Ok(Answer { schema: stream.schema(), stream })
+        Ok(frame.execute_stream().await?)
+    }
+
+    fn kill(&self, number: u64) -> Result<SendableRecordBatchStream, QueryError> {
+        if !self.queries.kill(number) {
+            let told = format!("no statement {number} is under way: `SELECT * FROM system.queries` lists them");
+            return Err(QueryError::Statement(told));
+        }
+        let killed: ArrayRef = Arc::new(UInt64Array::from(vec![number]));
+        let batch = RecordBatch::try_from_iter([("killed", killed)]).map_err(DataFusionError::from)?;
+        Ok(Box::pin(MemoryStream::try_new(vec![batch.clone()], batch.schema(), None)?))
+    }
+
+    /// How long statements may take, and which are slow; for those that begin from here on.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Engine {
+        Engine { queries: Queries::new(now(&self.store), elapsed(&self.store), limits), ..self }
     }
 
     /// The same, all rows at once.
@@ -234,7 +286,10 @@ impl Engine {
 
     fn session(&self, snapshot: Snapshot) -> Result<SessionContext, QueryError> {
         let tables = Arc::new(Tables::new(snapshot.clone()));
-        let (memory, others) = (self.memory_shares(), self.system.clone());
+        let (memory, mut others) = (self.memory_shares(), self.system.clone());
+        let queries = self.queries.clone();
+        let rows = move || queries.rows().expect("columns of one length");
+        others.push(SystemTable { name: "queries", rows: Arc::new(rows) });
         let system = Arc::new(SystemTables::new(snapshot.clone(), Arc::downgrade(&self.store), memory, others));
         let schemas: [(&str, Arc<dyn SchemaProvider>); 2] = [(SCHEMA, tables), ("system", system)];
         let context = SessionContext::new_with_state(session(&self.base, schemas)?);
@@ -244,6 +299,16 @@ impl Engine {
         context.register_udf(sketch_quantile());
         Ok(context)
     }
+}
+
+fn elapsed(store: &Store) -> Elapsed {
+    let clock = store.world().clock.clone();
+    Arc::new(move || clock.elapsed())
+}
+
+fn now(store: &Store) -> Now {
+    let clock = store.world().clock.clone();
+    Arc::new(move || clock.now())
 }
 
 fn store_shares(store: &Store) -> Vec<MemoryShare> {

@@ -189,7 +189,7 @@ impl TableProvider for ForecastTable {
         let partition = BlockingPartition::boxed(schema.clone(), move |out| {
             for series in matching(&snapshot, &request)? {
                 if let Some(batch) = rows(&snapshot, &request, series)?
-                    && !out(batch.project(&columns)?)
+                    && !out.take(batch.project(&columns)?)
                 {
                     break;
                 }

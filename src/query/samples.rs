@@ -20,7 +20,7 @@ use datafusion::scalar::ScalarValue;
 
 use super::dimension::{Dimension, TextColumn, text_type};
 use super::moment::Moment;
-use super::stream::{BlockingPartition, plan};
+use super::stream::{BlockingPartition, Reader, plan};
 use super::tracks::{Track, Tracks, TracksExec, in_parts};
 use crate::model::{Sample, SeriesId, Span, Timestamp};
 use crate::store::Snapshot;
@@ -221,7 +221,7 @@ impl SamplesTable {
                         batches.add(place, samples, out)?
                     }
                 };
-                if !wanted || left == 0 {
+                if !wanted || left == 0 || out.is_gone() {
                     break;
                 }
             }
@@ -240,8 +240,6 @@ struct Batches<'a> {
     rows: usize,
 }
 
-type Out<'o> = dyn FnMut(RecordBatch) -> bool + 'o;
-
 impl<'a> Batches<'a> {
     fn new(schema: &'a SchemaRef, columns: &'a [Column]) -> Self {
         let keys = columns.iter().map(|_| Vec::new()).collect();
@@ -249,7 +247,7 @@ impl<'a> Batches<'a> {
     }
 
     /// `Ok(false)` when nobody wants more.
-    fn add(&mut self, place: usize, mut samples: &[Sample], out: &mut Out<'_>) -> Result<bool> {
+    fn add(&mut self, place: usize, mut samples: &[Sample], out: &mut dyn Reader) -> Result<bool> {
         while !samples.is_empty() {
             let (now, later) = samples.split_at(samples.len().min(BATCH_ROWS - self.rows));
             self.times.extend(now.iter().map(|sample| sample.time.nanos()));
@@ -262,7 +260,7 @@ impl<'a> Batches<'a> {
         Ok(true)
     }
 
-    fn add_rows(&mut self, place: usize, mut rows: usize, out: &mut Out<'_>) -> Result<bool> {
+    fn add_rows(&mut self, place: usize, mut rows: usize, out: &mut dyn Reader) -> Result<bool> {
         while rows > 0 {
             let now = rows.min(BATCH_ROWS - self.rows);
             if !self.add_labels(place, now, out)? {
@@ -273,19 +271,19 @@ impl<'a> Batches<'a> {
         Ok(true)
     }
 
-    fn add_labels(&mut self, place: usize, rows: usize, out: &mut Out<'_>) -> Result<bool> {
+    fn add_labels(&mut self, place: usize, rows: usize, out: &mut dyn Reader) -> Result<bool> {
         for (keys, column) in self.keys.iter_mut().zip(self.columns) {
             if let Column::Text(text) = column {
                 keys.resize(keys.len() + rows, text.keys[place]);
             }
         }
         self.rows += rows;
-        if self.rows < BATCH_ROWS { Ok(true) } else { Ok(out(self.take()?)) }
+        if self.rows < BATCH_ROWS { Ok(true) } else { Ok(out.take(self.take()?)) }
     }
 
-    fn finish(&mut self, out: &mut Out<'_>) -> Result<()> {
+    fn finish(&mut self, out: &mut dyn Reader) -> Result<()> {
         if self.rows > 0 {
-            out(self.take()?);
+            out.take(self.take()?);
         }
         Ok(())
     }

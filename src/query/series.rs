@@ -85,7 +85,7 @@ impl TableProvider for SeriesTable {
         let (snapshot, made) = (self.snapshot.clone(), schema.clone());
         let partition = BlockingPartition::boxed(schema.clone(), move |out| {
             for ids in series.chunks(BATCH_ROWS) {
-                if !out(rows(&snapshot, ids, &made)?) {
+                if !out.take(rows(&snapshot, ids, &made)?) {
                     break;
                 }
             }

@@ -10,11 +10,31 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use tokio::sync::mpsc::Sender;
 
 /// Batches that may wait for their reader.
 const AHEAD: usize = 2;
 
-type Make = dyn Fn(&mut dyn FnMut(RecordBatch) -> bool) -> Result<()> + Send + Sync;
+/// Who reads the rows that a partition makes.
+pub(super) trait Reader {
+    /// Hands rows over; `false` when nobody wants more.
+    fn take(&mut self, batch: RecordBatch) -> bool;
+
+    /// Whether nobody wants more: to be asked now and then by who works long before there are rows.
+    fn is_gone(&self) -> bool;
+}
+
+impl Reader for Sender<Result<RecordBatch>> {
+    fn take(&mut self, batch: RecordBatch) -> bool {
+        self.blocking_send(Ok(batch)).is_ok()
+    }
+
+    fn is_gone(&self) -> bool {
+        self.is_closed()
+    }
+}
+
+type Make = dyn Fn(&mut dyn Reader) -> Result<()> + Send + Sync;
 
 /// One partition. Its function hands on batches until it is told that nobody wants more.
 pub(super) struct BlockingPartition {
@@ -25,7 +45,7 @@ pub(super) struct BlockingPartition {
 impl BlockingPartition {
     pub fn boxed(
         schema: SchemaRef,
-        make: impl Fn(&mut dyn FnMut(RecordBatch) -> bool) -> Result<()> + Send + Sync + 'static,
+        make: impl Fn(&mut dyn Reader) -> Result<()> + Send + Sync + 'static,
     ) -> Arc<dyn PartitionStream> {
         Arc::new(BlockingPartition { schema, make: Arc::new(make) })
     }
@@ -44,8 +64,8 @@ impl PartitionStream for BlockingPartition {
 
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let mut builder = RecordBatchReceiverStream::builder(self.schema.clone(), AHEAD);
-        let (out, make) = (builder.tx(), self.make.clone());
-        builder.spawn_blocking(move || make(&mut |batch| out.blocking_send(Ok(batch)).is_ok()));
+        let (mut out, make) = (builder.tx(), self.make.clone());
+        builder.spawn_blocking(move || make(&mut out));
         builder.build()
     }
 }

@@ -22,7 +22,7 @@ use datafusion::scalar::ScalarValue;
 
 use super::dimension::{Dimension, TextColumn, text_type};
 use super::samples::{BATCH_ROWS, Reach, reach, time_type};
-use super::stream::{BlockingPartition, plan};
+use super::stream::{BlockingPartition, Reader, plan};
 use super::tracks::{Track, Tracks, TracksExec, in_parts};
 use crate::model::{SeriesId, Span};
 use crate::store::{Columns, Scan, Snapshot};
@@ -202,13 +202,16 @@ impl Rows {
         Rows { tracks: tracks.clone(), schema: schema.clone(), columns, wanted, compared }
     }
 
-    fn read(&self, part: &[Track], limit: Option<usize>, out: &mut dyn FnMut(RecordBatch) -> bool) -> Result<()> {
+    fn read(&self, part: &[Track], limit: Option<usize>, out: &mut dyn Reader) -> Result<()> {
         let mut scan = self.tracks.snapshot.scan(Vec::new(), self.tracks.span);
         let mut batch = Unfinished::new(self);
         let mut left = limit.unwrap_or(usize::MAX);
         for (at, some) in part.chunks(TOGETHER).enumerate() {
             let series: Vec<SeriesId> = some.iter().flat_map(Track::all).collect();
             for piece in self.tracks.pieces(&series) {
+                if out.is_gone() {
+                    return Ok(());
+                }
                 for (place, aligned) in self.aligned(&mut scan, some, piece)?.into_iter().enumerate() {
                     left = left.saturating_sub(aligned.times.len());
                     if !batch.add(at * TOGETHER + place, &aligned, out)? || left == 0 {
@@ -228,31 +231,22 @@ impl Rows {
         for field in compared.clone() {
             for (track, columns) in tracks.iter().zip(&mut read) {
                 if columns[field].is_none() {
-                    columns[field] = Some(self.columns(scan, track.series[field], true, piece)?);
+                    columns[field] = Some(field_of(scan, track.series[field], true, piece)?);
                 }
             }
         }
         let chosen: Vec<Option<Vec<i64>>> = read.iter().map(|columns| self.chosen(columns)).collect();
         for (field, &is_wanted) in self.wanted.iter().enumerate() {
             for ((track, columns), chosen) in tracks.iter().zip(&mut read).zip(&chosen) {
-                let is_asked = chosen.as_ref().map_or(true, |chosen| is_wanted && !chosen.is_empty());
+                let is_asked = chosen.as_ref().is_none_or(|chosen| is_wanted && !chosen.is_empty());
                 if columns[field].is_none() {
                     let series = track.series[field].filter(|_| is_asked);
-                    columns[field] = Some(self.columns(scan, series, is_wanted, piece)?);
+                    columns[field] = Some(field_of(scan, series, is_wanted, piece)?);
                 }
             }
         }
         let whole = |columns: Vec<Option<Columns>>| columns.into_iter().map(Option::unwrap_or_default).collect();
         Ok(read.into_iter().zip(chosen).map(|(columns, chosen)| Aligned::of(whole(columns), chosen)).collect())
-    }
-
-    fn columns(&self, scan: &mut Scan, series: Option<SeriesId>, values: bool, piece: Span) -> Result<Columns> {
-        let found = match series {
-            None => Ok(Columns::default()),
-            Some(series) if values => scan.columns(series, piece),
-            Some(series) => scan.times(series, piece),
-        };
-        found.map_err(|error| DataFusionError::External(Box::new(error)))
     }
 
     /// The times at which all comparisons hold; `None` where there are none, and so all rows are asked for.
@@ -269,6 +263,16 @@ impl Rows {
         }
         chosen
     }
+}
+
+/// What a series has in a piece of time, or its times alone.
+fn field_of(scan: &mut Scan, series: Option<SeriesId>, values: bool, piece: Span) -> Result<Columns> {
+    let found = match series {
+        None => Ok(Columns::default()),
+        Some(series) if values => scan.columns(series, piece),
+        Some(series) => scan.times(series, piece),
+    };
+    found.map_err(|error| DataFusionError::External(Box::new(error)))
 }
 
 /// The fields of one track beside each other.
@@ -319,13 +323,13 @@ impl<'r> Unfinished<'r> {
     }
 
     /// `Ok(false)` when nobody wants more.
-    fn add(&mut self, place: usize, track: &Aligned, out: &mut dyn FnMut(RecordBatch) -> bool) -> Result<bool> {
+    fn add(&mut self, place: usize, track: &Aligned, out: &mut dyn Reader) -> Result<bool> {
         let mut from = 0;
         while from < track.times.len() {
             let to = track.times.len().min(from + BATCH_ROWS - self.count);
             self.add_rows(place, track, from, to);
             self.count += to - from;
-            if self.count == BATCH_ROWS && !out(self.take()?) {
+            if self.count == BATCH_ROWS && !out.take(self.take()?) {
                 return Ok(false);
             }
             from = to;
@@ -366,9 +370,9 @@ impl<'r> Unfinished<'r> {
         Ok(RecordBatch::try_new_with_options(self.rows.schema.clone(), arrays, &options)?)
     }
 
-    fn finish(mut self, out: &mut dyn FnMut(RecordBatch) -> bool) -> Result<()> {
+    fn finish(mut self, out: &mut dyn Reader) -> Result<()> {
         if self.count > 0 {
-            out(self.take()?);
+            out.take(self.take()?);
         }
         Ok(())
     }

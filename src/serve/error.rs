@@ -70,6 +70,7 @@ impl From<QueryError> for ApiError {
     fn from(error: QueryError) -> Self {
         let status = match error {
             QueryError::Statement(_) => StatusCode::BAD_REQUEST,
+            QueryError::Ended(_) => StatusCode::UNPROCESSABLE_ENTITY,
             QueryError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         ApiError::new(status, error.to_string())

@@ -22,6 +22,7 @@ mod otlp;
 mod overload;
 mod postgres;
 mod prometheus;
+mod queries;
 mod redis;
 mod remote_write;
 mod replay;

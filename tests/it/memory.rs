@@ -37,7 +37,7 @@ fn more_than_fits_is_flushed_and_too_large_an_answer_is_refused() {
     assert!(of("samples", "bytes") <= of("samples", "limit"));
     assert_eq!(number(&server.sql("SELECT count(*) FROM metrics")), samples);
 
-    let all = server.get("/api/v1/sql?q=SELECT%20*%20FROM%20metrics").ending(400).text();
+    let all = server.get("/api/v1/sql?format=table&q=SELECT%20*%20FROM%20metrics").ending(400).text();
     assert!(all.contains("add LIMIT, or raise `memory`"), "{all}");
     assert_eq!(of("queries", "bytes"), 0.0, "what was held for it is given back");
     // What sorts goes by way of the disk.

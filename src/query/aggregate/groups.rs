@@ -15,6 +15,7 @@ use super::cells::Cell;
 use super::shape::{Asked, Bucket, Function, Key, Shape};
 use crate::model::{SeriesId, Span, Timestamp};
 use crate::query::dimension::TextColumn;
+use crate::query::stream::Reader;
 use crate::query::tracks::{Track, Tracks};
 use crate::store::{Columns, Scan};
 
@@ -122,27 +123,24 @@ struct Held<'g> {
 }
 
 impl Partial for Groups {
-    fn rows(
-        &self,
-        tracks: &Tracks,
-        part: usize,
-        schema: &SchemaRef,
-        out: &mut dyn FnMut(RecordBatch) -> bool,
-    ) -> Result<()> {
+    fn rows(&self, tracks: &Tracks, part: usize, schema: &SchemaRef, out: &mut dyn Reader) -> Result<()> {
         let part = &tracks.parts[part];
         let named = self.named(tracks, part);
         if self.shape.keys.is_empty() && part.is_empty() {
             let held = Held::new(self, &named, 0, 1);
-            out(held.batch(schema)?);
+            out.take(held.batch(schema)?);
             return Ok(());
         }
         let mut scan = tracks.snapshot.scan(Vec::new(), tracks.span);
         let together = (CELLS / self.cells(1)).max(1);
         for from in (0..named.firsts.len()).step_by(together) {
             let mut held = Held::new(self, &named, from, together.min(named.firsts.len() - from));
-            held.read(tracks, part, &mut scan)?;
+            held.read(tracks, part, &mut scan, &*out)?;
+            if out.is_gone() {
+                break;
+            }
             let batch = held.batch(schema)?;
-            if batch.num_rows() > 0 && !out(batch) {
+            if batch.num_rows() > 0 && !out.take(batch) {
                 break;
             }
         }
@@ -161,13 +159,17 @@ impl<'g> Held<'g> {
         self.named.of_track[track].checked_sub(self.from).filter(|group| *group < self.count)
     }
 
-    fn read(&mut self, tracks: &Tracks, part: &[Track], scan: &mut Scan) -> Result<()> {
+    /// Gives up where nobody waits for it any more.
+    fn read(&mut self, tracks: &Tracks, part: &[Track], scan: &mut Scan, out: &dyn Reader) -> Result<()> {
         let groups = self.groups;
         let external = |error| DataFusionError::External(Box::new(error));
         for (place, &field) in groups.fields.iter().enumerate() {
             for (at, track) in part.iter().enumerate() {
                 let (Some(group), Some(series)) = (self.group_of(at), track.series[field]) else { continue };
                 for piece in tracks.pieces(&[series]) {
+                    if out.is_gone() {
+                        return Ok(());
+                    }
                     let columns = scan.columns(series, piece).map_err(external)?;
                     self.add(place, group, &columns);
                 }
@@ -181,6 +183,9 @@ impl<'g> Held<'g> {
                 let Some(series) = *series else { continue };
                 let Some(span) = self.unknown(group, tracks.range(series)) else { continue };
                 for piece in tracks.pieces(&[series]) {
+                    if out.is_gone() {
+                        return Ok(());
+                    }
                     let times = scan.times(series, piece.intersect(span)).map_err(external)?.times;
                     groups.stretches(&times, |bucket, _, _| self.there[group * groups.buckets + bucket] = true);
                 }

@@ -20,6 +20,7 @@ use super::Partial;
 use super::shape::{below, column_name, text_key};
 use crate::model::{SeriesId, Span, Timestamp};
 use crate::query::dimension::TextColumn;
+use crate::query::stream::Reader;
 use crate::query::tracks::{Track, Tracks};
 use crate::store::Scan;
 
@@ -151,13 +152,7 @@ impl Latest {
 }
 
 impl Partial for Latest {
-    fn rows(
-        &self,
-        tracks: &Tracks,
-        part: usize,
-        schema: &SchemaRef,
-        out: &mut dyn FnMut(RecordBatch) -> bool,
-    ) -> Result<()> {
+    fn rows(&self, tracks: &Tracks, part: usize, schema: &SchemaRef, out: &mut dyn Reader) -> Result<()> {
         let part = &tracks.parts[part];
         let series: Vec<SeriesId> = part.iter().map(Track::any).collect();
         let mut scan = tracks.snapshot.scan(Vec::new(), tracks.span);
@@ -190,7 +185,7 @@ impl Partial for Latest {
             })
             .collect::<Result<Vec<ArrayRef>>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
-        out(RecordBatch::try_new_with_options(schema.clone(), arrays, &options)?);
+        out.take(RecordBatch::try_new_with_options(schema.clone(), arrays, &options)?);
         Ok(())
     }
 }

@@ -24,7 +24,7 @@ use datafusion::physical_plan::projection::ProjectionExec;
 use self::groups::Groups;
 use self::latest::Latest;
 use self::shape::Shape;
-use super::stream::{BlockingPartition, plan};
+use super::stream::{BlockingPartition, Reader, plan};
 use super::tracks::{Tracks, TracksExec};
 
 /// The rule.
@@ -72,13 +72,7 @@ fn over_tracks(node: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn Execution
 
 /// Makes the rows of one partition.
 trait Partial: Send + Sync + 'static {
-    fn rows(
-        &self,
-        tracks: &Tracks,
-        part: usize,
-        schema: &SchemaRef,
-        out: &mut dyn FnMut(arrow::array::RecordBatch) -> bool,
-    ) -> Result<()>;
+    fn rows(&self, tracks: &Tracks, part: usize, schema: &SchemaRef, out: &mut dyn Reader) -> Result<()>;
 }
 
 fn replaced(

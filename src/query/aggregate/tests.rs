@@ -94,7 +94,7 @@ fn in_memory(bench: &Bench) -> SessionContext {
 fn told(batches: &[arrow::array::RecordBatch]) -> String {
     let text = pretty_format_batches(batches).unwrap().to_string();
     let rounded = |cell: &str| match cell.trim().parse::<f64>() {
-        Ok(number) => format!("{:.9}", number),
+        Ok(number) => format!("{number:.9}"),
         Err(_) => cell.trim().to_owned(),
     };
     text.lines()

@@ -1,0 +1,148 @@
+//! Statements that run long: their rows come as they are made, and they end when they are killed, take too long, or nobody
+//! waits for them any more.
+
+use std::fmt::Write;
+use std::io::{Read, Write as _};
+use std::net::TcpStream;
+use std::thread;
+use std::time::Duration;
+
+use tempfile::{TempDir, tempdir};
+
+use crate::support::{Server, number, until};
+
+const SAMPLES: usize = 200_000;
+/// Pairs of all samples: nobody waits for that.
+const ENDLESS: &str = "SELECT count(*) FROM metrics a, metrics b WHERE a.value + b.value < 0";
+
+fn filled(environment: &[(&str, &str)]) -> (TempDir, Server) {
+    let folder = tempdir().unwrap();
+    let server = Server::start_with(folder.path(), environment);
+    for at in 0..SAMPLES / 10_000 {
+        let mut lines = String::new();
+        for n in 0..10_000 {
+            let tick = at * 10_000 + n;
+            writeln!(lines, "load,host=h{} v={} {}", tick % 10, tick, 1_700_000_000_000_000_000 + tick * 1_000_000)
+                .unwrap();
+        }
+        server.write(&lines);
+    }
+    (folder, server)
+}
+
+fn encoded(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut encoded, byte| {
+        write!(encoded, "%{byte:02X}").unwrap();
+        encoded
+    })
+}
+
+/// The number of the endless statement that is under way.
+fn under_way(server: &Server) -> Option<u64> {
+    let rows = server.sql(
+        "SELECT number FROM system.queries WHERE state = 'running' AND statement LIKE 'SELECT count(*) FROM metrics a%'",
+    );
+    rows.first().map(|row| row["number"].as_u64().unwrap())
+}
+
+fn state_of(server: &Server, number: u64) -> String {
+    let rows = server.sql(&format!("SELECT state FROM system.queries WHERE number = {number}"));
+    rows[0]["state"].as_str().unwrap().to_owned()
+}
+
+/// Clock ticks of the processor that a process took.
+fn ticks(server: &Server) -> u64 {
+    let told = std::fs::read_to_string(format!("/proc/{}/stat", server.id())).unwrap();
+    let fields: Vec<&str> = told.rsplit(')').next().unwrap().split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+fn until_idle(server: &Server) {
+    if cfg!(target_os = "linux") {
+        until("the processor stands still", || {
+            let before = ticks(server);
+            thread::sleep(Duration::from_millis(300));
+            ticks(server) - before <= 3
+        });
+    }
+}
+
+#[test]
+fn an_answer_larger_than_memory_comes_as_it_is_made() {
+    let (_folder, server) = filled(&[("PLIMSOLL__QUERY__MEMORY", "16MB")]);
+    let path = |format: &str| format!("/api/v1/sql?format={format}&q={}", encoded("SELECT * FROM metrics"));
+    let lines = server.get(&path("ndjson")).ending(200).text();
+    assert_eq!(lines.lines().count(), SAMPLES);
+    assert_eq!(server.get(&path("json")).ending(200).json().as_array().map(Vec::len), Some(SAMPLES));
+    assert_eq!(server.get(&path("csv")).ending(200).text().lines().count(), SAMPLES + 1);
+    // A table for eyes has to be whole first.
+    let refused = server.get(&path("table")).ending(400).text();
+    assert!(refused.contains("that queries may hold"), "{refused}");
+    let rows = server.sql("SELECT rows FROM system.queries WHERE state = 'done' AND rows > 1000");
+    assert_eq!(rows.len(), 3, "{rows:?}");
+    assert!(rows.iter().all(|row| row["rows"].as_u64() == Some(SAMPLES as u64)));
+}
+
+#[test]
+fn a_statement_is_killed_by_its_number() {
+    let (_folder, server) = filled(&[]);
+    let client = &server.client;
+    thread::scope(|scope| {
+        let asked = scope.spawn(|| client.post("/api/v1/sql", &[], ENDLESS.as_bytes()));
+        let mut found = None;
+        until("it is under way", || {
+            found = under_way(&server);
+            found.is_some()
+        });
+        let killed = found.unwrap();
+        assert_eq!(number(&server.sql(&format!("KILL {killed}"))), killed as f64);
+        let told = asked.join().unwrap().ending(422).text();
+        assert!(told.contains(&format!("KILL {killed}")), "{told}");
+        assert_eq!(state_of(&server, killed), "killed");
+        until_idle(&server);
+        let again = server.post("/api/v1/sql", &[], format!("KILL {killed}").as_bytes()).ending(400).text();
+        assert!(again.contains("system.queries"), "{again}");
+    });
+}
+
+#[test]
+fn nobody_works_for_who_has_gone() {
+    let (_folder, server) = filled(&[]);
+    let address = server.url.trim_start_matches("http://").to_owned();
+    let mut found = None;
+    {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        write!(stream, "GET /api/v1/sql?q={} HTTP/1.1\r\nHost: {address}\r\n\r\n", encoded(ENDLESS)).unwrap();
+        until("it is under way", || {
+            found = under_way(&server);
+            found.is_some()
+        });
+    }
+    let number = found.unwrap();
+    until("it has ended", || state_of(&server, number).starts_with("left"));
+    until_idle(&server);
+    // The same of one whose rows were being read.
+    {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        let all = encoded("SELECT a.host, b.value FROM metrics a, metrics b");
+        write!(stream, "GET /api/v1/sql?format=csv&q={all} HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
+        let mut some = vec![0; 1 << 20];
+        stream.read_exact(&mut some).unwrap();
+        assert!(some.starts_with(b"HTTP/1.1 200"));
+    }
+    until("it has ended", || {
+        let left = "SELECT count(*) AS n FROM system.queries WHERE state LIKE 'left%'";
+        crate::support::number(&server.sql(left)) >= 2.0
+    });
+    until_idle(&server);
+}
+
+#[test]
+fn a_statement_has_its_time() {
+    let (_folder, server) = filled(&[("PLIMSOLL__QUERY__TIMEOUT", "1s"), ("PLIMSOLL__QUERY__SLOW", "500ms")]);
+    let told = server.post("/api/v1/sql", &[], ENDLESS.as_bytes()).ending(422).text();
+    assert!(told.contains("took longer than 1s") && told.contains("query.timeout"), "{told}");
+    until_idle(&server);
+    until("it is in the log", || server.log().contains("a slow statement"));
+    assert_eq!(number(&server.sql("SELECT count(*) FROM metrics")), SAMPLES as f64);
+}
