@@ -13,6 +13,7 @@ use super::governor;
 use super::node::{Node, settings};
 use crate::config::Settings;
 use crate::ingest::Taken;
+use crate::query::STATEMENT_STACK;
 use crate::serve::{Limits, Reload, Server, ServerParts};
 use crate::stages::Reloaded;
 
@@ -51,7 +52,11 @@ pub(super) fn run(
     listen: &str,
     written: impl Fn() -> anyhow::Result<Settings> + Send + Sync + 'static,
 ) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("http").build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("http")
+        .thread_stack_size(STATEMENT_STACK)
+        .build()?;
     let ingest = &node.settings.ingest;
     let plan = node.settings.memory_plan();
     let future = ingest.future_max;

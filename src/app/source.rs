@@ -6,6 +6,7 @@ use arrow::datatypes::SchemaRef;
 use super::global::Global;
 use super::node::Node;
 use super::remote::Remote;
+use crate::query::STATEMENT_STACK;
 
 /// Answers statements.
 pub(super) enum Source {
@@ -22,7 +23,8 @@ impl Source {
     }
 
     pub fn of(node: Node) -> anyhow::Result<Source> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(STATEMENT_STACK).build()?;
         Ok(Source::Here { node: Box::new(node), runtime })
     }
 

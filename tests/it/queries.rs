@@ -146,3 +146,46 @@ fn a_statement_has_its_time() {
     until("it is in the log", || server.log().contains("a slow statement"));
     assert_eq!(number(&server.sql("SELECT count(*) FROM metrics")), SAMPLES as f64);
 }
+
+#[test]
+fn hostile_statements_end_with_an_error_and_the_server_lives() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(folder.path());
+    server.write("load,host=a v=1 1700000000000000000\n");
+    let chain = |operand: &str, operator: &str, count: usize| vec![operand; count].join(operator);
+    let cases = [
+        (format!("SELECT {}1{}", "(".repeat(5000), ")".repeat(5000)), "RecursionLimitExceeded"),
+        (format!("SELECT {}", chain("1", "+", 50_000)), "at most 4000"),
+        (format!("SELECT {} FROM metrics", chain("value > 1", " AND ", 20_000)), "at most 4000"),
+        (chain("SELECT 1", " UNION ALL ", 20_000), "at most 4000"),
+        (format!("SELECT {}true", "NOT ".repeat(3000)), "Expected"),
+        ("SELECT repeat('x', 2000000000)".into(), "Invalid function 'repeat'"),
+        ("SELECT lpad('x', 2000000000)".into(), "Invalid function 'lpad'"),
+        ("SELECT * FROM '/etc/passwd'".into(), "not found"),
+        ("SELECT * FROM read_csv('/etc/passwd')".into(), "not found"),
+        ("COPY (SELECT 1) TO '/tmp/rows.csv'".into(), "not supported"),
+        ("CREATE EXTERNAL TABLE x STORED AS CSV LOCATION '/etc/passwd'".into(), "not supported"),
+        ("SET datafusion.execution.batch_size = 1".into(), "not supported"),
+        ("SELECT 1; SELECT 2".into(), "single SQL statement"),
+        (format!("SELECT '{}'", "x".repeat(2 << 20)), "larger than 1.0 MiB"),
+    ];
+    for (statement, wanted) in cases {
+        let answer = server.post("/api/v1/sql", &[], statement.as_bytes());
+        let told = answer.text();
+        let start: String = statement.chars().take(40).collect();
+        assert!((400..500).contains(&answer.status) && told.contains(wanted), "{start}: {} {told}", answer.status);
+    }
+    // What is large and can be answered is.
+    for statement in [
+        format!("SELECT {}", chain("1", "+", 1000)),
+        format!("SELECT count(*) FROM metrics WHERE {}", chain("value = 1", " OR ", 500)),
+        format!(
+            "SELECT count(*) FROM metrics WHERE host IN ('{}')",
+            (0..20_000).map(|n| n.to_string()).collect::<Vec<_>>().join("','")
+        ),
+        chain("SELECT 1", " UNION ALL ", 50),
+    ] {
+        let start: String = statement.chars().take(40).collect();
+        assert!(!server.sql(&statement).is_empty(), "{start}");
+    }
+}
