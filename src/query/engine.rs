@@ -13,6 +13,7 @@ use datafusion::execution::context::SQLOptions;
 use datafusion::execution::memory_pool::{FairSpillPool, MemoryConsumer, MemoryPool, MemoryReservation};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::ScalarUDF;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::memory::MemoryStream;
@@ -163,6 +164,8 @@ impl Engine {
         for function in growth::functions() {
             base.register_udaf(Arc::new(function))?;
         }
+        let bin = datafusion::functions::datetime::date_bin();
+        base.register_udf(Arc::new(ScalarUDF::clone(&bin).with_aliases(["time_bucket"])))?;
         for name in UNBOUNDED {
             base.deregister_udf(name)?;
         }

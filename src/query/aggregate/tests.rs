@@ -127,3 +127,15 @@ fn what_is_said_of_tracks_is_what_the_rows_say() {
         }
     }
 }
+
+#[test]
+fn a_time_bucket_is_a_bin_of_dates() {
+    let bench = filled(&Chance::seeded(3));
+    let told = |function: &str| {
+        let sql =
+            format!("SELECT {function}('5 minutes', time) AS t, max(\"user\") AS m FROM cpu GROUP BY t ORDER BY t");
+        assert!(bench.rows(&format!("EXPLAIN {sql}")).join("\n").contains("AggregateByTrack"));
+        bench.rows(&sql)
+    };
+    assert_eq!(told("time_bucket"), told("date_bin"));
+}
