@@ -221,7 +221,7 @@ mod tests {
                 "p.toml:2: idle = \"0s\" is shorter than lateness = \"10s\"",
             ),
             (
-                "name = \"p\"\nlateness = \"1h\"\n[[stages]]\nname = \"a\"\napply.window = { every = \"1h\" }\n",
+                "name = \"p\"\nidle = \"5m\"\nlateness = \"1h\"\n[[stages]]\nname = \"a\"\napply.window = { every = \"1h\" }\n",
                 "write idle = \"1h\" or longer",
             ),
             (

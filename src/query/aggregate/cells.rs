@@ -13,8 +13,9 @@ impl Cell {
     pub const EMPTY: Cell = Cell { count: 0, sum: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY };
 
     /// Adds values. As the engine's own functions have it, what is not a number is the largest, and the smallest only where
-    /// there is nothing else.
+    /// there is nothing else. They are summed up one after the other, so that a sum does not depend on how they are cut.
     pub fn add(&mut self, values: &[f64]) {
+        self.sum = values.iter().fold(self.sum, |sum, value| sum + value);
         let (chunks, rest) = values.as_chunks::<LANES>();
         let mut lanes = [Cell::EMPTY; LANES];
         for chunk in chunks {
@@ -24,7 +25,6 @@ impl Cell {
         }
         rest.iter().zip(&mut lanes).for_each(|(&value, lane)| lane.take(value));
         for lane in lanes {
-            self.sum += lane.sum;
             self.min = if lane.min < self.min { lane.min } else { self.min };
             self.max = if lane.max > self.max { lane.max } else { self.max };
         }
@@ -36,7 +36,6 @@ impl Cell {
 
     #[inline(always)]
     fn take(&mut self, value: f64) {
-        self.sum += value;
         self.min = if value < self.min { value } else { self.min };
         self.max = if value > self.max { value } else { self.max };
     }
@@ -60,7 +59,7 @@ mod tests {
         for (from, to) in [(0, 0), (0, 1), (3, 10), (0, 101), (17, 99)] {
             let mut cell = Cell::EMPTY;
             values[from..to].chunks(40).for_each(|some| cell.add(some));
-            let sum: f64 = values[from..to].iter().sum();
+            let sum = values[from..to].iter().fold(0.0, |sum, value| sum + value);
             let min = values[from..to].iter().copied().fold(f64::INFINITY, f64::min);
             let max = values[from..to].iter().copied().fold(f64::NEG_INFINITY, f64::max);
             assert_eq!(cell, Cell { count: (to - from) as u64, sum, min, max });
