@@ -4,11 +4,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, AsArray, BooleanArray, DictionaryArray, Float64Array, Int32Array, RecordBatch, StringArray,
-};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Float64Array, RecordBatch, StringArray};
 use arrow::compute::{cast, filter_record_batch};
-use arrow::datatypes::{DataType, Field, Float64Type, Int32Type, Int64Type, Schema, SchemaRef, UInt32Type, UInt64Type};
+use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, UInt32Type, UInt64Type};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::error::{DataFusionError, Result};
@@ -17,7 +15,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use hashbrown::HashMap;
 
 use super::dimension::{Dimension, text_type};
-use super::stream::{BlockingPartition, plan};
+use super::stream::{BlockingPartition, of_store, plan, projected};
 use crate::catalog::Registry;
 use crate::model::{SeriesId, Table};
 use crate::stats::Sketch;
@@ -107,14 +105,11 @@ impl TableProvider for DerivedTable {
         _filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let schema = match projection {
-            Some(columns) => Arc::new(self.schema.project(columns)?),
-            None => self.schema.clone(),
-        };
+        let schema = projected(&self.schema, projection)?;
         let (snapshot, dimension, table) = (self.snapshot.clone(), self.dimension.clone(), self.table);
         let made = schema.clone();
         let partition = BlockingPartition::boxed(schema.clone(), move |out| {
-            let rows = snapshot.rows(table).map_err(|error| DataFusionError::External(Box::new(error)))?;
+            let rows = snapshot.rows(table).map_err(of_store)?;
             let rows = without_empty(table, rows)?;
             let columns = made.fields().iter().map(|field| column(&rows, field, &dimension));
             let columns = columns.collect::<Result<Vec<_>>>()?;
@@ -160,7 +155,7 @@ fn column(rows: &RecordBatch, field: &Field, dimension: &Dimension) -> Result<Ar
         name if *field.data_type() == text_type() => {
             let label = name.strip_prefix("label_").filter(|label| is_taken(rows, label));
             let text = dimension.text(label.unwrap_or(name), &series("series")?);
-            Arc::new(DictionaryArray::<Int32Type>::try_new(Int32Array::from(text.keys), text.values)?)
+            text.array()?
         }
         "series" => names(series("series")?, &text),
         "series_a" | "series_b" => names(series(field.name())?, &text),

@@ -22,8 +22,14 @@ pub(super) struct TextColumn {
 
 impl TextColumn {
     /// A row a series.
-    pub fn array(self) -> Result<ArrayRef> {
-        Ok(Arc::new(DictionaryArray::<Int32Type>::try_new(Int32Array::from(self.keys), self.values)?))
+    pub fn array(mut self) -> Result<ArrayRef> {
+        let keys = std::mem::take(&mut self.keys);
+        self.of_keys(Int32Array::from(keys))
+    }
+
+    /// A row for each of these places in `values`.
+    pub fn of_keys(&self, keys: Int32Array) -> Result<ArrayRef> {
+        Ok(Arc::new(DictionaryArray::<Int32Type>::try_new(keys, self.values.clone())?))
     }
 }
 

@@ -17,7 +17,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::scalar::ScalarValue;
 
 use super::samples::time_type;
-use super::stream::{BlockingPartition, plan};
+use super::stream::{BlockingPartition, of_store, plan};
 use crate::catalog::{Key, SeriesSet};
 use crate::model::{Kind, SeriesId, Span, Timestamp};
 use crate::stats::{Direction, Forecast, ForecastOptions, forecast, ladder_step, native_step, time_to_limit, to_grid};
@@ -238,7 +238,7 @@ fn like(text: &str, pattern: &str) -> bool {
 /// The forecast of one series as rows; `None` where its history is too short for one.
 fn rows(snapshot: &Snapshot, request: &Request, series: SeriesId) -> Result<Option<RecordBatch>> {
     let Some(run) = snapshot.scan(vec![series], Span::ALL).next() else { return Ok(None) };
-    let samples = run.map_err(|error| DataFusionError::External(Box::new(error)))?.samples;
+    let samples = run.map_err(of_store)?.samples;
     let times: Vec<i64> = samples.iter().map(|sample| sample.time.nanos()).collect();
     let values: Vec<f64> = samples.iter().map(|sample| sample.value).collect();
     let Some(native) = native_step(&times) else { return Ok(None) };

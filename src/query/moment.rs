@@ -2,9 +2,10 @@
 
 use arrow::array::AsArray;
 use arrow::datatypes::{TimestampNanosecondType, UInt32Type};
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use hashbrown::HashMap;
 
+use super::stream::of_store;
 use crate::model::{Sample, SeriesId, Span, Table, Timestamp};
 use crate::store::Snapshot;
 
@@ -19,7 +20,7 @@ pub(super) struct Moment {
 impl Moment {
     pub fn new(snapshot: &Snapshot, at: Timestamp, lookback: i64) -> Result<Moment> {
         let span = Span::new(Timestamp::from_nanos(at.nanos().saturating_sub(lookback)).plus(1), at.plus(1));
-        let rows = snapshot.rows(Table::Staleness).map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let rows = snapshot.rows(Table::Staleness).map_err(of_store)?;
         let series = rows.column(0).as_primitive::<UInt32Type>().values();
         let times = rows.column(1).as_primitive::<TimestampNanosecondType>().values();
         // Sorted by series, then time: the last one stays.

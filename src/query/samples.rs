@@ -7,20 +7,18 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, DictionaryArray, Float64Array, Int32Array, RecordBatch, RecordBatchOptions, TimestampNanosecondArray,
-};
-use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef, TimeUnit};
+use arrow::array::{ArrayRef, Float64Array, Int32Array, RecordBatch, RecordBatchOptions, TimestampNanosecondArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::scalar::ScalarValue;
 
 use super::dimension::{Dimension, TextColumn, text_type};
 use super::moment::Moment;
-use super::stream::{BlockingPartition, Reader, plan};
+use super::stream::{BlockingPartition, Reader, of_store, plan, projected};
 use super::tracks::{Track, Tracks, TracksExec, in_parts};
 use crate::model::{Sample, SeriesId, Span, Timestamp};
 use crate::store::Snapshot;
@@ -86,6 +84,19 @@ pub(super) fn reach(filter: &Expr) -> Reach {
     if of_series && !filter.is_volatile() { Reach::Series } else { Reach::Rows }
 }
 
+/// The span that filters leave, and those of them that are of series.
+pub(super) fn divided(filters: &[Expr], reach: impl Fn(&Expr) -> Reach) -> (Span, Vec<Expr>) {
+    let (mut span, mut of_series) = (Span::ALL, Vec::new());
+    for filter in filters {
+        match reach(filter) {
+            Reach::Time(of_filter) => span = span.intersect(of_filter),
+            Reach::Series => of_series.push(filter.clone()),
+            Reach::Rows => {}
+        }
+    }
+    (span, of_series)
+}
+
 /// The span that a comparison of `time` with a constant leaves.
 fn span_of(filter: &Expr) -> Option<Span> {
     let Expr::BinaryExpr(BinaryExpr { left, op, right }) = filter else { return None };
@@ -139,24 +150,14 @@ impl TableProvider for SamplesTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let mut span = self.moment.as_ref().map_or(Span::ALL, |moment| moment.span);
-        let mut of_series = Vec::new();
-        for filter in filters {
-            match reach(filter) {
-                Reach::Time(of_filter) => span = span.intersect(of_filter),
-                Reach::Series => of_series.push(filter.clone()),
-                Reach::Rows => {}
-            }
-        }
+        let (span, of_series) = divided(filters, reach);
+        let span = self.moment.as_ref().map_or(span, |moment| span.intersect(moment.span));
         let mut series = self.dimension.select(state, self.metric.as_deref(), &of_series)?;
         series.retain(|&id| {
             let range = self.snapshot.time_range(id);
             range.is_some_and(|(first, last)| span.touches(first, last))
         });
-        let schema = match projection {
-            Some(columns) => Arc::new(self.schema.project(columns)?),
-            None => self.schema.clone(),
-        };
+        let schema = projected(&self.schema, projection)?;
         let tracks: Vec<Track> = series.iter().map(|&id| Track { series: [Some(id)].into() }).collect();
         let parts = in_parts(tracks, state.config().target_partitions());
         let partitions = parts.iter().map(|part| {
@@ -212,7 +213,7 @@ impl SamplesTable {
                     }
                     None => {
                         let Some(run) = scan.next() else { break };
-                        let run = run.map_err(|error| DataFusionError::External(Box::new(error)))?;
+                        let run = run.map_err(of_store)?;
                         let samples = match &moment {
                             Some(moment) => moment.last(id, &run.samples),
                             None => &run.samples,
@@ -300,7 +301,7 @@ impl<'a> Batches<'a> {
                 Column::Value => values.clone(),
                 Column::Text(text) => {
                     let keys = Int32Array::from(std::mem::take(keys));
-                    Arc::new(DictionaryArray::<Int32Type>::try_new(keys, text.values.clone())?)
+                    text.of_keys(keys)?
                 }
             });
         }

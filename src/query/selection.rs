@@ -30,12 +30,29 @@ impl Dimension {
         Ok(self.registry().file_order(series).into_iter().map(|(_, id)| id).collect())
     }
 
-    /// The same as a set.
+    /// The same of each of several metrics; the filters are worked out once.
+    pub fn select_each(&self, state: &dyn Session, metrics: &[String], filters: &[Expr]) -> Result<Vec<Vec<SeriesId>>> {
+        let metrics: Vec<&str> = metrics.iter().map(String::as_str).collect();
+        let chosen = self.filtered(state, self.having(Key::Metric, &metrics), filters)?;
+        let of_metric = |metric: &&str| {
+            let mut set = self.having(Key::Metric, &[metric]);
+            set.and(&chosen);
+            set.iter().collect()
+        };
+        Ok(metrics.iter().map(of_metric).collect())
+    }
+
+    /// Those of one metric, or all, as a set.
     pub fn select_set(&self, state: &dyn Session, metric: Option<&str>, filters: &[Expr]) -> Result<SeriesSet> {
-        let mut set = match metric {
+        let set = match metric {
             Some(metric) => self.having(Key::Metric, &[metric]),
             None => SeriesSet::all(self.bound()),
         };
+        self.filtered(state, set, filters)
+    }
+
+    /// What filters leave of a set.
+    fn filtered(&self, state: &dyn Session, mut set: SeriesSet, filters: &[Expr]) -> Result<SeriesSet> {
         let mut later = Vec::new();
         for filter in filters {
             match self.given(filter) {

@@ -13,7 +13,7 @@ use datafusion::physical_plan::ExecutionPlan;
 
 use super::dimension::Dimension;
 use super::samples::time_type;
-use super::stream::{BlockingPartition, plan};
+use super::stream::{BlockingPartition, plan, projected};
 use crate::model::{SeriesDef, SeriesId, Timestamp};
 use crate::store::Snapshot;
 
@@ -78,10 +78,7 @@ impl TableProvider for SeriesTable {
         let filters: Vec<Expr> = filters.iter().filter(|filter| is_of_metric(filter)).cloned().collect();
         let set = self.dimension.select_set(state, None, &filters)?;
         let series: Vec<SeriesId> = set.iter().take(limit.unwrap_or(usize::MAX)).collect();
-        let schema = match projection {
-            Some(columns) => Arc::new(self.schema.project(columns)?),
-            None => self.schema.clone(),
-        };
+        let schema = projected(&self.schema, projection)?;
         let (snapshot, made) = (self.snapshot.clone(), schema.clone());
         let partition = BlockingPartition::boxed(schema.clone(), move |out| {
             for ids in series.chunks(BATCH_ROWS) {

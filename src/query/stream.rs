@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use tokio::sync::mpsc::Sender;
+
+use crate::store::StoreError;
 
 /// Batches that may wait for their reader.
 const AHEAD: usize = 2;
@@ -68,6 +70,19 @@ impl PartitionStream for BlockingPartition {
         builder.spawn_blocking(move || make(&mut out));
         builder.build()
     }
+}
+
+/// The columns of a table that are asked for.
+pub(super) fn projected(schema: &SchemaRef, projection: Option<&Vec<usize>>) -> Result<SchemaRef> {
+    Ok(match projection {
+        Some(columns) => Arc::new(schema.project(columns)?),
+        None => schema.clone(),
+    })
+}
+
+/// What the store says it cannot read.
+pub(super) fn of_store(error: StoreError) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
 }
 
 /// The plan over such partitions.

@@ -9,20 +9,18 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, DictionaryArray, Float64Builder, Int32Array, RecordBatch, RecordBatchOptions, TimestampNanosecondArray,
-};
-use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef};
+use arrow::array::{ArrayRef, Float64Builder, Int32Array, RecordBatch, RecordBatchOptions, TimestampNanosecondArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::scalar::ScalarValue;
 
 use super::dimension::{Dimension, TextColumn, text_type};
-use super::samples::{BATCH_ROWS, Reach, reach, time_type};
-use super::stream::{BlockingPartition, Reader, plan};
+use super::samples::{BATCH_ROWS, Reach, divided, reach, time_type};
+use super::stream::{BlockingPartition, Reader, of_store, plan, projected};
 use super::tracks::{Track, Tracks, TracksExec, in_parts};
 use crate::model::{SeriesId, Span};
 use crate::store::{Columns, Scan, Snapshot};
@@ -90,8 +88,8 @@ impl WideTable {
     /// The series of the fields that fit the filters, those of the same labels together; in the order of the files.
     fn tracks(&self, state: &dyn Session, filters: &[Expr], span: Span) -> Result<Vec<Track>> {
         let (mut series, mut of_field) = (Vec::new(), Vec::new());
-        for (at, field) in self.fields.iter().enumerate() {
-            let found = self.dimension.select(state, Some(&format!("{}_{field}", self.name)), filters)?;
+        let metrics: Vec<String> = self.fields.iter().map(|field| format!("{}_{field}", self.name)).collect();
+        for (at, found) in self.dimension.select_each(state, &metrics, filters)?.into_iter().enumerate() {
             of_field.resize(of_field.len() + found.len(), at);
             series.extend(found);
         }
@@ -136,19 +134,10 @@ impl TableProvider for WideTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let (mut span, mut of_series, mut compared) = (Span::ALL, Vec::new(), Vec::new());
-        for filter in filters {
-            match self.reach(filter) {
-                Reach::Time(of_filter) => span = span.intersect(of_filter),
-                Reach::Series => of_series.push(filter.clone()),
-                Reach::Rows => compared.extend(self.compared(filter)),
-            }
-        }
+        let (span, of_series) = divided(filters, |filter| self.reach(filter));
+        let compared: Vec<Compared> = filters.iter().filter_map(|filter| self.compared(filter)).collect();
         let tracks = self.tracks(state, &of_series, span)?;
-        let schema = match projection {
-            Some(columns) => Arc::new(self.schema.project(columns)?),
-            None => self.schema.clone(),
-        };
+        let schema = projected(&self.schema, projection)?;
         let parts = in_parts(tracks, state.config().target_partitions());
         let (snapshot, dimension) = (self.snapshot.clone(), self.dimension.clone());
         let tracks = Arc::new(Tracks { snapshot, dimension, span, fields: self.fields.clone(), parts });
@@ -272,7 +261,7 @@ fn field_of(scan: &mut Scan, series: Option<SeriesId>, values: bool, piece: Span
         Some(series) if values => scan.columns(series, piece),
         Some(series) => scan.times(series, piece),
     };
-    found.map_err(|error| DataFusionError::External(Box::new(error)))
+    found.map_err(of_store)
 }
 
 /// The fields of one track beside each other.
@@ -361,7 +350,7 @@ impl<'r> Unfinished<'r> {
                 }
                 Column::Text(text) => {
                     let keys = Int32Array::from(std::mem::take(&mut self.keys[at]));
-                    Arc::new(DictionaryArray::<Int32Type>::try_new(keys, text.values.clone())?)
+                    text.of_keys(keys)?
                 }
                 Column::Field(_) => Arc::new(self.values[at].finish()),
             });

@@ -2,20 +2,19 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, DictionaryArray, Float64Array, Int32Array, Int64Array, RecordBatch, RecordBatchOptions};
+use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, RecordBatch};
 use arrow::array::{TimestampNanosecondArray, UInt64Array};
 use arrow::buffer::NullBuffer;
-use arrow::compute::cast;
-use arrow::datatypes::{Int32Type, SchemaRef};
-use datafusion::error::{DataFusionError, Result};
+use arrow::datatypes::SchemaRef;
+use datafusion::error::Result;
 use hashbrown::HashMap;
 
-use super::Partial;
 use super::cells::Cell;
 use super::shape::{Asked, Bucket, Function, Key, Shape};
+use super::{Partial, batch_of};
 use crate::model::{SeriesId, Span, Timestamp};
 use crate::query::dimension::TextColumn;
-use crate::query::stream::Reader;
+use crate::query::stream::{Reader, of_store};
 use crate::query::tracks::{Track, Tracks};
 use crate::store::{Columns, Scan};
 
@@ -162,7 +161,6 @@ impl<'g> Held<'g> {
     /// Gives up where nobody waits for it any more.
     fn read(&mut self, tracks: &Tracks, part: &[Track], scan: &mut Scan, out: &dyn Reader) -> Result<()> {
         let groups = self.groups;
-        let external = |error| DataFusionError::External(Box::new(error));
         for (place, &field) in groups.fields.iter().enumerate() {
             for (at, track) in part.iter().enumerate() {
                 let (Some(group), Some(series)) = (self.group_of(at), track.series[field]) else { continue };
@@ -170,7 +168,7 @@ impl<'g> Held<'g> {
                     if out.is_gone() {
                         return Ok(());
                     }
-                    let columns = scan.columns(series, piece).map_err(external)?;
+                    let columns = scan.columns(series, piece).map_err(of_store)?;
                     self.add(place, group, &columns);
                 }
             }
@@ -186,7 +184,7 @@ impl<'g> Held<'g> {
                     if out.is_gone() {
                         return Ok(());
                     }
-                    let times = scan.times(series, piece.intersect(span)).map_err(external)?.times;
+                    let times = scan.times(series, piece.intersect(span)).map_err(of_store)?.times;
                     groups.stretches(&times, |bucket, _, _| self.there[group * groups.buckets + bucket] = true);
                 }
             }
@@ -229,7 +227,7 @@ impl<'g> Held<'g> {
                     let Some(text) = texts.next() else { continue };
                     let first = |group: usize| self.named.firsts[self.from + group];
                     let keys: Int32Array = rows.iter().map(|&at| text.keys[first(at / buckets)]).collect();
-                    Arc::new(DictionaryArray::<Int32Type>::try_new(keys, text.values.clone())?)
+                    text.of_keys(keys)?
                 }
                 Key::Bucket => {
                     let Some(bucket) = self.groups.shape.bucket else { continue };
@@ -241,16 +239,7 @@ impl<'g> Held<'g> {
         for asked in &self.groups.shape.asked {
             self.add_states(*asked, &rows, &mut arrays);
         }
-        let arrays = arrays
-            .into_iter()
-            .zip(schema.fields())
-            .map(|(array, field)| {
-                let fits = array.data_type() == field.data_type();
-                Ok(if fits { array } else { cast(&array, field.data_type())? })
-            })
-            .collect::<Result<Vec<ArrayRef>>>()?;
-        let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
-        Ok(RecordBatch::try_new_with_options(schema.clone(), arrays, &options)?)
+        batch_of(schema, arrays, rows.len())
     }
 
     /// What the engine's function keeps of each group between its two halves.

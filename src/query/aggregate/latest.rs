@@ -3,24 +3,20 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, BooleanArray, DictionaryArray, Float64Array, Int32Array, RecordBatch, RecordBatchOptions,
-    TimestampNanosecondArray,
-};
-use arrow::compute::cast;
-use arrow::datatypes::{Int32Type, SchemaRef};
-use datafusion::error::{DataFusionError, Result};
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int32Array, TimestampNanosecondArray};
+use arrow::datatypes::SchemaRef;
+use datafusion::error::Result;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_plan::PhysicalExpr;
 use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use hashbrown::HashMap;
 
-use super::Partial;
 use super::shape::{below, column_name, text_key};
+use super::{Partial, batch_of};
 use crate::model::{SeriesId, Span, Timestamp};
 use crate::query::dimension::TextColumn;
-use crate::query::stream::Reader;
+use crate::query::stream::{Reader, of_store};
 use crate::query::tracks::{Track, Tracks};
 use crate::store::Scan;
 
@@ -116,7 +112,7 @@ fn last_time(tracks: &Tracks, scan: &mut Scan, track: &Track) -> Result<Option<i
 /// The last time of a series that goes on after the span.
 fn last_within(tracks: &Tracks, scan: &mut Scan, series: SeriesId) -> Result<Option<i64>> {
     for piece in tracks.pieces(&[series]).into_iter().rev() {
-        let times = scan.times(series, piece).map_err(|error| DataFusionError::External(Box::new(error)))?.times;
+        let times = scan.times(series, piece).map_err(of_store)?.times;
         if let Some(&last) = times.last() {
             return Ok(Some(last));
         }
@@ -176,16 +172,7 @@ impl Partial for Latest {
             }
             arrays.push(Arc::new(BooleanArray::from(vec![true; rows.len()])));
         }
-        let arrays = arrays
-            .into_iter()
-            .zip(schema.fields())
-            .map(|(array, field)| {
-                let fits = array.data_type() == field.data_type();
-                Ok(if fits { array } else { cast(&array, field.data_type())? })
-            })
-            .collect::<Result<Vec<ArrayRef>>>()?;
-        let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
-        out.take(RecordBatch::try_new_with_options(schema.clone(), arrays, &options)?);
+        out.take(batch_of(schema, arrays, rows.len())?);
         Ok(())
     }
 }
@@ -207,7 +194,7 @@ fn column(
         What::Text(name) => {
             let text = tracks.dimension.text(name, series);
             let keys: Int32Array = rows.iter().map(|row| text.keys[row.track]).collect();
-            Arc::new(DictionaryArray::<Int32Type>::try_new(keys, text.values)?)
+            text.of_keys(keys)?
         }
         What::Field(field) => {
             let mut values: Vec<Option<f64>> = Vec::with_capacity(rows.len());
@@ -215,7 +202,7 @@ fn column(
                 let at = Timestamp::from_nanos(row.time);
                 let moment = Span::new(at, at.plus(1));
                 let found = part[row.track].series[*field].map(|series| scan.columns(series, moment)).transpose();
-                let found = found.map_err(|error| DataFusionError::External(Box::new(error)))?;
+                let found = found.map_err(of_store)?;
                 values.push(found.and_then(|columns| columns.values.last().copied()));
             }
             Arc::new(Float64Array::from(values))

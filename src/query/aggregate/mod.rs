@@ -12,6 +12,8 @@ mod shape;
 
 use std::sync::Arc;
 
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::compute::cast;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::config::ConfigOptions;
@@ -73,6 +75,16 @@ fn over_tracks(node: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn Execution
 /// Makes the rows of one partition.
 trait Partial: Send + Sync + 'static {
     fn rows(&self, tracks: &Tracks, part: usize, schema: &SchemaRef, out: &mut dyn Reader) -> Result<()>;
+}
+
+/// Columns as the second half expects them.
+fn batch_of(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+    let columns = columns.into_iter().zip(schema.fields()).map(|(column, field)| {
+        let fits = column.data_type() == field.data_type();
+        Ok(if fits { column } else { cast(&column, field.data_type())? })
+    });
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    Ok(RecordBatch::try_new_with_options(schema.clone(), columns.collect::<Result<_>>()?, &options)?)
 }
 
 fn replaced(
