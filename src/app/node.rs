@@ -13,10 +13,10 @@ use super::global::{Global, WrongUsage};
 use super::governor::governor_rows;
 use super::listen::listener_rows;
 use super::pipelines::{drop_rows, stage_rows};
-use crate::config::{Settings, read_pipelines};
+use crate::config::{QuerySettings, Settings, read_pipelines};
 use crate::flow::{Governing, SourceStats, Sources};
 use crate::ingest::{Collectors, Listeners};
-use crate::query::{Engine, MemoryShare, QueryLimits, SystemTable};
+use crate::query::{Engine, MemoryShare, QueryLimits, SystemTable, default_at_once};
 use crate::stages::{Doors, Edges, PipelineSpec, Pipelines};
 use crate::store::{Keeper, Store};
 use crate::world::{World, resident_bytes};
@@ -88,8 +88,10 @@ impl Node {
         let pipelines = pipelines(&settings)?;
         let world = World::real();
         let edges = edges(&world, settings.ingest.future_max);
-        let [time, slow] = settings.query.limits();
-        let limits = QueryLimits { time, slow };
+        let [time, slow] = settings.query.times();
+        let QuerySettings { at_once, waiting, .. } = settings.query;
+        let memory = settings.statement_bytes();
+        let limits = QueryLimits { time, slow, memory, at_once: at_once.unwrap_or_else(default_at_once), waiting };
         let mut node = Self::assemble(dir, world, settings, pipelines, edges, limits)?;
         node.keeper = Some(Keeper::start(&node.store).context("cannot start the store's keeper")?);
         Ok(node)
@@ -125,7 +127,7 @@ impl Node {
         let told = listeners.teller();
         let listened = SystemTable { name: "listeners", rows: Arc::new(move || listener_rows(&told())) };
         let system = vec![stages, drops, sources, asked, listened, governed];
-        let engine = Arc::new(Engine::new(store.clone(), system, settings.query_bytes())?.with_limits(limits));
+        let engine = Arc::new(Engine::new(store.clone(), system, settings.query_bytes(), limits)?);
         let all = settings.memory.as_u64();
         engine.tell_memory_of(Arc::new(move || vec![of_process(all)]));
         Ok(Node {

@@ -14,7 +14,7 @@ use super::node::{Node, settings};
 use crate::config::Settings;
 use crate::ingest::Taken;
 use crate::query::STATEMENT_STACK;
-use crate::serve::{Limits, Reload, Server, ServerParts};
+use crate::serve::{Addresses, Limits, Reload, Server, ServerParts};
 use crate::stages::Reloaded;
 
 #[derive(Args)]
@@ -25,6 +25,12 @@ pub(super) struct ServeArgs {
     /// Address and port of OTLP over gRPC; without it, what the settings say
     #[arg(long, value_name = "ADDR")]
     otlp_grpc: Option<String>,
+    /// Address and port of PostgreSQL's protocol, as in 127.0.0.1:5433, for psql, drivers and dashboards
+    #[arg(long, value_name = "ADDR")]
+    pg: Option<String>,
+    /// Address and port of Arrow Flight SQL, as in 127.0.0.1:9466, for ADBC and JDBC
+    #[arg(long, value_name = "ADDR")]
+    flight: Option<String>,
     /// Address and port of StatsD and DogStatsD, UDP and TCP, as in 127.0.0.1:8125; nothing listens without it
     #[arg(long, value_name = "ADDR")]
     statsd: Option<String>,
@@ -39,6 +45,8 @@ pub(super) fn serve(global: &Global, args: &ServeArgs) -> anyhow::Result<()> {
     listen.statsd = args.statsd.clone().or(listen.statsd.take());
     listen.graphite = args.graphite.clone().or(listen.graphite.take());
     listen.otlp_grpc = args.otlp_grpc.clone().or(listen.otlp_grpc.take());
+    listen.pg = args.pg.clone().or(listen.pg.take());
+    listen.flight = args.flight.clone().or(listen.flight.take());
     let written = {
         let global = global.clone();
         move || super::node::settings(&global)
@@ -74,7 +82,11 @@ pub(super) fn run(
         sources: node.doors.clone(),
         engine: node.engine.clone(),
         limits,
-        otlp_grpc: node.settings.listen.otlp_grpc.clone(),
+        addresses: Addresses {
+            otlp_grpc: node.settings.listen.otlp_grpc.clone(),
+            pg: node.settings.listen.pg.clone(),
+            flight: node.settings.listen.flight.clone(),
+        },
         now: Arc::new(move || clock.now()),
         stages: Arc::new(move || told.stats()),
         collectors: node.collectors.teller(),
@@ -96,6 +108,12 @@ pub(super) fn run(
         let told_to_stop = told_to_stop()?;
         if let Some(address) = server.otlp_grpc() {
             eprintln!("plimsoll takes OTLP over gRPC on {address}");
+        }
+        if let Some(address) = server.pg() {
+            eprintln!("plimsoll answers PostgreSQL's protocol on {address}");
+        }
+        if let Some(address) = server.flight() {
+            eprintln!("plimsoll answers Arrow Flight SQL on {address}");
         }
         eprintln!("plimsoll listens on http://{} and keeps {}", server.address()?, node.store.dir().display());
         tokio::spawn(reload_when_told(reload));

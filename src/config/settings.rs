@@ -232,6 +232,12 @@ pub struct QuerySettings {
     /// What all queries may hold together, a quarter of `memory` without it: beyond it sorts, joins and aggregates
     /// spill to disk, and an answer that must be whole before it is sent is refused where it is larger.
     pub memory: Option<ByteSize>,
+    /// What one statement may hold of that, all of it without it.
+    pub statement_memory: Option<ByteSize>,
+    /// Statements that are under way at once, four for each processor without it; others wait for their turn.
+    pub at_once: Option<usize>,
+    /// Statements that may wait; more are told to ask later.
+    pub waiting: usize,
     /// How long a statement may take; 0s is as long as it takes.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
@@ -242,14 +248,21 @@ pub struct QuerySettings {
 
 impl QuerySettings {
     /// How long a statement may take, and from when on it is told in the log.
-    pub fn limits(&self) -> [Option<Duration>; 2] {
+    pub fn times(&self) -> [Option<Duration>; 2] {
         [self.timeout, self.slow].map(|limit| (!limit.is_zero()).then_some(limit))
     }
 }
 
 impl Default for QuerySettings {
     fn default() -> Self {
-        QuerySettings { memory: None, timeout: Duration::from_secs(300), slow: Duration::from_secs(10) }
+        QuerySettings {
+            memory: None,
+            statement_memory: None,
+            at_once: None,
+            waiting: 1000,
+            timeout: Duration::from_secs(300),
+            slow: Duration::from_secs(10),
+        }
     }
 }
 
@@ -396,6 +409,10 @@ impl Settings {
         let memory = self.query.memory;
         let told = "write at least 16MB, as in memory = \"256MB\"";
         check(memory.is_none_or(|memory| memory >= ByteSize::mb(16)), "memory", told);
+        let of_one = self.query.statement_memory;
+        let told = "write at least 4MB, as in statement_memory = \"64MB\"";
+        check(of_one.is_none_or(|memory| memory >= ByteSize::mb(4)), "statement_memory", told);
+        check(self.query.at_once != Some(0), "at_once", "write at least 1, as in at_once = 8");
         check(
             self.collect.system_interval >= Duration::from_millis(100),
             "system_interval",
@@ -495,6 +512,11 @@ impl Settings {
     }
 
     /// Bytes that queries may hold together.
+    /// Bytes that one statement may hold.
+    pub fn statement_bytes(&self) -> Option<usize> {
+        self.query.statement_memory.map(|memory| size(memory.as_u64()))
+    }
+
     pub fn query_bytes(&self) -> usize {
         self.query.memory.map_or(self.memory_plan().queries(), |memory| size(memory.as_u64()))
     }

@@ -80,6 +80,10 @@ impl Dimension {
         self.registry.all_values(Key::Metric).map(|(_, metric)| metric).collect()
     }
 
+    pub fn measurements(&self) -> Vec<String> {
+        self.registry.measurements()
+    }
+
     /// Fields and label columns of a measurement; `None` where there is none of that name.
     pub fn measurement(&self, name: &str) -> Option<(Vec<String>, Vec<String>)> {
         let measurement = self.registry.measurement(name)?;

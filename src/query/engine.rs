@@ -1,36 +1,45 @@
 //! The engine: a session for each statement, over a snapshot of its own, that can read and nothing else.
 
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
 
 use arrow::array::{ArrayRef, RecordBatch, UInt64Array};
-use arrow::datatypes::SchemaRef;
-use datafusion::catalog::SchemaProvider;
+use arrow::datatypes::{DataType, SchemaRef};
+use datafusion::common::ParamValues;
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::DataFusionError;
-use datafusion::execution::FunctionRegistry;
-use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::SQLOptions;
-use datafusion::execution::memory_pool::{FairSpillPool, MemoryConsumer, MemoryPool, MemoryReservation};
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::memory_pool::{FairSpillPool, MemoryConsumer, MemoryPool};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
-use datafusion::logical_expr::ScalarUDF;
+use datafusion::execution::{FunctionRegistry, SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{ColumnarValue, LogicalPlan, ScalarUDF, Volatility, create_udf};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
+use datafusion::physical_plan::execute_stream;
 use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::prelude::{SessionConfig, SessionContext};
-use futures::StreamExt;
+use datafusion::scalar::ScalarValue;
 
 use super::aggregate::AggregateTracks;
+use super::allowance::Allowance;
+use super::answer::{Answer, Held};
+use super::array_labels::ArrayLabels;
+use super::error::QueryError;
 use super::forecast::ForecastFunction;
 use super::growth;
 use super::instant::InstantFunction;
 use super::pace::{Elapsed, PaceJoins};
+use super::parameters;
+use super::postgres::{PG_CATALOG, PgStatement, Postgres};
 use super::queries::{End, Limits, Now, Queries, Running, number_to_kill};
+use super::schemas::{SYSTEM, Schemas};
 use super::size::check_size;
 use super::sketch_quantile::sketch_quantile;
-use super::system::{MemoryShare, SystemTable, SystemTables, TellMemory};
-use super::tables::{CATALOG, SCHEMA, Tables, session};
-use crate::store::{Backup, HEAD_FULL, Snapshot, Store, StoreError, StoreStats, Verified, told_with_causes};
+use super::system::{SystemTable, TellMemory};
+use super::tables::{CATALOG, SCHEMA, session};
+use crate::store::{Backup, Snapshot, Store, StoreError, StoreStats, Verified, told_with_causes};
 
 /// Bytes that an answer takes as text, for each of its columns in memory.
 const TEXT_FACTOR: usize = 4;
@@ -41,182 +50,187 @@ const SORT_RESERVATION: usize = 10 << 20;
 const UNBOUNDED: [&str; 8] =
     ["repeat", "lpad", "rpad", "array_repeat", "range", "generate_series", "array_resize", "array_pad"];
 
-/// A statement that has no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum QueryError {
-    /// The statement is at fault.
-    #[error("{0}")]
-    Statement(String),
-    /// The engine is.
-    #[error("the query failed: {0}")]
-    Failed(String),
-    /// It was ended before its time.
-    #[error("{0}")]
-    Ended(String),
-}
-
-impl From<DataFusionError> for QueryError {
-    fn from(error: DataFusionError) -> Self {
-        use DataFusionError as E;
-        let told = plain(&error.strip_backtrace());
-        match error.find_root() {
-            E::SQL(..) | E::Plan(_) | E::SchemaError(..) | E::NotImplemented(_) | E::Diagnostic(..) => {
-                QueryError::Statement(told)
-            }
-            E::Execution(_) | E::ArrowError(..) => QueryError::Statement(told),
-            E::ResourcesExhausted(_) => QueryError::Statement(
-                "the statement needs more memory than queries may hold together, and cannot do with the disk: ask for a \
-                 shorter span or fewer groups, or raise `memory`"
-                    .to_owned(),
-            ),
-            _ => QueryError::Failed(told),
-        }
-    }
-}
-
-/// The sentence without the engine's names for kinds of errors.
-fn plain(told: &str) -> String {
-    let kinds = ["SQL error: ParserError(\"", "Execution error: ", "Error during planning: ", "Schema error: "];
-    let kind = kinds.iter().find(|kind| told.starts_with(**kind));
-    let rest = kind.map_or(told, |kind| &told[kind.len()..]);
-    if told.starts_with(kinds[0]) { rest.trim_end_matches("\")").to_owned() } else { rest.to_owned() }
-}
-
 /// Whether a text is a statement, as far as can be told without tables.
 pub fn parse(sql: &str) -> Result<(), QueryError> {
     check_size(sql)?;
     datafusion::sql::parser::DFParser::parse_sql(sql).map(|_| ()).map_err(QueryError::from)
 }
 
-/// Rows as they come. Dropping it ends the statement.
-pub struct Answer {
-    pub schema: SchemaRef,
-    stream: SendableRecordBatchStream,
-    running: Running,
+/// Whose names and ways to write a statement is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    Own,
+    Postgres,
 }
 
-impl Answer {
-    /// The next rows; `None` after the last.
-    pub async fn next(&mut self) -> Option<Result<RecordBatch, QueryError>> {
-        let next = match self.running.until_ended(self.stream.next()).await {
-            Ok(next) => next.map(|batch| batch.map_err(QueryError::from)),
-            Err(told) => return Some(Err(QueryError::Ended(told))),
-        };
-        match &next {
-            None => self.running.ends(End::Done),
-            Some(Ok(batch)) => self.running.count(batch.num_rows()),
-            Some(Err(error)) => self.running.ends(End::Failed(error.to_string())),
-        }
-        next
-    }
+/// A statement, and how it is asked.
+pub struct Asked<'s> {
+    pub sql: &'s str,
+    pub dialect: Dialect,
+    /// What goes in for `$1`, `$2`, …
+    pub parameters: Option<ParamValues>,
+    /// How long it may take, where that is less than any may.
+    pub timeout: Option<Duration>,
+}
 
-    pub async fn collect(mut self) -> Result<Vec<RecordBatch>, QueryError> {
-        let mut batches = Vec::new();
-        while let Some(batch) = self.next().await {
-            batches.push(batch?);
-        }
-        Ok(batches)
+impl<'s> Asked<'s> {
+    pub fn plainly(sql: &'s str) -> Asked<'s> {
+        Asked { sql, dialect: Dialect::Own, parameters: None, timeout: None }
     }
+}
+
+/// What is known of a statement before it runs.
+pub struct Described {
+    /// Columns of its answer.
+    pub schema: SchemaRef,
+    /// Of `$1`, `$2`, … what each has to be, as far as that can be told.
+    pub parameters: Vec<Option<DataType>>,
+}
+
+/// A table that a statement may name.
+pub struct NamedTable {
+    pub schema: &'static str,
+    pub name: String,
+    pub columns: SchemaRef,
 }
 
 /// Answers SQL over a store.
 pub struct Engine {
     store: Arc<Store>,
     base: SessionState,
-    system: Vec<SystemTable>,
-    /// Bytes of the pool.
-    memory: usize,
-    pool: Arc<dyn MemoryPool>,
-    /// Who else holds memory.
-    holders: Arc<RwLock<Vec<TellMemory>>>,
+    /// Made when somebody first asks in that dialect.
+    postgres: OnceLock<Postgres>,
+    schemas: Arc<Schemas>,
+    limits: Limits,
     queries: Arc<Queries>,
-}
-
-/// An answer in memory, for as long as it is held.
-pub struct Held {
-    pub schema: SchemaRef,
-    pub batches: Vec<RecordBatch>,
-    _reservation: MemoryReservation,
 }
 
 impl Engine {
     /// `memory` bounds what the statements under way may take together; sorts, joins and aggregates spill beyond.
-    pub fn new(store: Arc<Store>, system: Vec<SystemTable>, memory: usize) -> Result<Engine, QueryError> {
-        // What each merge of spilled runs sets aside must leave room for the others.
-        let set_aside = SORT_RESERVATION.min(memory / (4 * SessionConfig::new().target_partitions()));
-        let config = SessionConfig::new()
-            .with_sort_spill_reservation_bytes(set_aside)
-            .with_default_catalog_and_schema(CATALOG, SCHEMA)
-            .with_create_default_catalog_and_schema(false)
-            .with_information_schema(true);
+    pub fn new(
+        store: Arc<Store>,
+        system: Vec<SystemTable>,
+        memory: usize,
+        limits: Limits,
+    ) -> Result<Engine, QueryError> {
         let pool: Arc<dyn MemoryPool> = Arc::new(FairSpillPool::new(memory));
-        let runtime = RuntimeEnvBuilder::new().with_memory_pool(pool.clone()).build_arc()?;
-        // First, while an aggregate still stands right above its scan.
-        let mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> = vec![Arc::new(AggregateTracks)];
-        rules.extend(PhysicalOptimizer::new().rules);
-        rules.push(Arc::new(PaceJoins(elapsed(&store))));
-        let mut base = SessionStateBuilder::new()
-            .with_config(config)
-            .with_runtime_env(runtime)
-            .with_default_features()
-            .with_physical_optimizer_rules(rules)
-            .build();
-        for function in growth::functions() {
-            base.register_udaf(Arc::new(function))?;
-        }
-        let bin = datafusion::functions::datetime::date_bin();
-        base.register_udf(Arc::new(ScalarUDF::clone(&bin).with_aliases(["time_bucket"])))?;
-        for name in UNBOUNDED {
-            base.deregister_udf(name)?;
-        }
-        let queries = Queries::new(now(&store), elapsed(&store), Limits::default());
-        Ok(Engine { store, base, system, memory, pool, holders: Arc::default(), queries })
+        let of_one = limits.memory.unwrap_or(memory).min(memory);
+        let base = base_session(&store, &pool, of_one)?;
+        let queries = Queries::new(now(&store), elapsed(&store), limits);
+        let holders: Arc<RwLock<Vec<TellMemory>>> = Arc::default();
+        let schemas =
+            Schemas { store: Arc::downgrade(&store), system, pool, memory, holders, queries: queries.clone() };
+        Ok(Engine { store, base, postgres: OnceLock::new(), schemas: Arc::new(schemas), limits, queries })
     }
 
     /// Runs one statement over the store as it is now; `KILL n` ends that of this number in `system.queries`.
     pub async fn query(&self, sql: &str) -> Result<Answer, QueryError> {
-        let mut running = self.queries.begin(sql);
-        let begun = match running.until_ended(self.begin(sql)).await {
-            Ok(begun) => begun,
-            Err(told) => return Err(QueryError::Ended(told)),
-        };
-        match begun {
+        self.ask(Asked::plainly(sql)).await
+    }
+
+    /// The same of a statement with parameters, in a dialect.
+    pub async fn ask(&self, asked: Asked<'_>) -> Result<Answer, QueryError> {
+        let mut running = self.queries.begin(asked.sql, asked.timeout);
+        match self.begin(asked, &mut running).await {
             Ok(stream) => Ok(Answer { schema: stream.schema(), stream, running }),
             Err(error) => {
-                running.ends(End::Failed(error.to_string()));
+                if !matches!(error, QueryError::Ended(_)) {
+                    running.ends(End::Failed(error.to_string()));
+                }
                 Err(error)
             }
         }
     }
 
-    async fn begin(&self, sql: &str) -> Result<SendableRecordBatchStream, QueryError> {
+    async fn begin(&self, asked: Asked<'_>, running: &mut Running) -> Result<SendableRecordBatchStream, QueryError> {
+        let Asked { sql, dialect, parameters, .. } = asked;
         if let Some(number) = number_to_kill(sql) {
-            return self.kill(number);
+            return self.killed(number);
         }
-        check_size(sql)?;
-        let context = self.session(self.store.snapshot())?;
-        let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-        let frame = context.sql_with_options(sql, read_only).await?;
-        Ok(frame.execute_stream().await?)
+        let context = self.session(dialect, self.store.snapshot())?;
+        let planned = running.until_ended(planned(&context, sql)).await.map_err(QueryError::Ended)?;
+        let mut plan = planned?;
+        if let Some(values) = parameters {
+            plan = plan.replace_params_with_values(&values)?;
+        }
+        if reads_the_store(&plan)? {
+            running.take_turn().await?;
+        }
+        let state = context.state();
+        let made = running.until_ended(state.create_physical_plan(&plan)).await.map_err(QueryError::Ended)?;
+        Ok(execute_stream(made?, self.task(&state))?)
     }
 
-    fn kill(&self, number: u64) -> Result<SendableRecordBatchStream, QueryError> {
-        if !self.queries.kill(number) {
+    /// The columns of a statement's answer, and its parameters.
+    ///
+    /// # Errors
+    /// A statement that cannot be answered.
+    pub async fn describe(&self, dialect: Dialect, sql: &str) -> Result<Described, QueryError> {
+        if number_to_kill(sql).is_some() {
+            return Ok(Described { schema: killed(0)?.schema(), parameters: Vec::new() });
+        }
+        let plan = planned(&self.session(dialect, self.store.snapshot())?, sql).await?;
+        let parameters = parameters::types(&plan)?;
+        Ok(Described { schema: Arc::new(plan.schema().as_arrow().clone()), parameters })
+    }
+
+    /// The tables that there are, with their columns.
+    pub async fn tables(&self) -> Result<Vec<NamedTable>, QueryError> {
+        let mut tables = Vec::new();
+        for (schema, provider) in self.schemas.of(&self.store.snapshot()) {
+            for name in provider.table_names() {
+                let Some(table) = provider.table(&name).await? else { continue };
+                tables.push(NamedTable { schema, name, columns: table.schema() });
+            }
+        }
+        Ok(tables)
+    }
+
+    /// The statements in a text from a client of PostgreSQL.
+    ///
+    /// # Errors
+    /// A text that is none.
+    pub fn statements(&self, sql: &str) -> Result<Vec<PgStatement>, QueryError> {
+        self.postgres()?.statements(sql)
+    }
+
+    fn postgres(&self) -> Result<&Postgres, QueryError> {
+        if let Some(made) = self.postgres.get() {
+            return Ok(made);
+        }
+        let made = Postgres::new(&self.base, self.schemas.clone())?;
+        Ok(self.postgres.get_or_init(|| made))
+    }
+
+    /// Where a statement runs: it holds no more than one may.
+    fn task(&self, state: &SessionState) -> Arc<TaskContext> {
+        let task = TaskContext::from(state);
+        let limit = self.limits.memory.filter(|limit| *limit < self.schemas.memory);
+        Arc::new(match limit {
+            None => task,
+            Some(limit) => {
+                let memory_pool = Arc::new(Allowance::of(self.schemas.pool.clone(), limit));
+                let runtime = RuntimeEnv { memory_pool, ..RuntimeEnv::clone(state.runtime_env()) };
+                task.with_runtime(Arc::new(runtime))
+            }
+        })
+    }
+
+    /// Ends a statement under way; whether there is one of that number.
+    pub fn kill(&self, number: u64) -> bool {
+        self.queries.kill(number)
+    }
+
+    fn killed(&self, number: u64) -> Result<SendableRecordBatchStream, QueryError> {
+        if !self.kill(number) {
             let told = format!("no statement {number} is under way: `SELECT * FROM system.queries` lists them");
             return Err(QueryError::Statement(told));
         }
-        let killed: ArrayRef = Arc::new(UInt64Array::from(vec![number]));
-        let batch = RecordBatch::try_from_iter([("killed", killed)]).map_err(DataFusionError::from)?;
+        let batch = killed(number)?;
         Ok(Box::pin(MemoryStream::try_new(vec![batch.clone()], batch.schema(), None)?))
     }
 
-    /// How long statements may take, and which are slow; for those that begin from here on.
-    #[must_use]
-    pub fn with_limits(self, limits: Limits) -> Engine {
-        Engine { queries: Queries::new(now(&self.store), elapsed(&self.store), limits), ..self }
-    }
-
-    /// The same, all rows at once.
+    /// Runs one statement as [`Engine::query`] does, all rows at once.
     pub async fn collect(&self, sql: &str) -> Result<(SchemaRef, Vec<RecordBatch>), QueryError> {
         let answer = self.query(sql).await?;
         let schema = answer.schema.clone();
@@ -228,13 +242,17 @@ impl Engine {
     /// # Errors
     /// As [`Engine::query`]; an answer that is larger.
     pub async fn collect_within(&self, sql: &str) -> Result<Held, QueryError> {
-        let mut answer = self.query(sql).await?;
-        let reservation = MemoryConsumer::new("answer").register(&self.pool);
-        let mut held = Held { schema: answer.schema.clone(), batches: Vec::new(), _reservation: reservation };
+        self.hold(self.query(sql).await?).await
+    }
+
+    /// The rows of an answer, as part of what queries may hold.
+    pub async fn hold(&self, mut answer: Answer) -> Result<Held, QueryError> {
+        let reservation = MemoryConsumer::new("answer").register(&self.schemas.pool);
+        let mut held = Held { schema: answer.schema.clone(), batches: Vec::new(), reservation };
         while let Some(batch) = answer.next().await {
             let batch = batch?;
             let bytes = batch.get_array_memory_size().saturating_mul(TEXT_FACTOR);
-            if held._reservation.try_grow(bytes).is_err() {
+            if held.reservation.try_grow(bytes).is_err() {
                 return Err(QueryError::Statement(self.too_large()));
             }
             held.batches.push(batch);
@@ -243,7 +261,7 @@ impl Engine {
     }
 
     fn too_large(&self) -> String {
-        let memory = bytesize::ByteSize::b(self.memory as u64);
+        let memory = bytesize::ByteSize::b(self.schemas.memory as u64);
         format!(
             "the answer, or it and those under way, are larger than the {memory} that queries may hold: ask for fewer \
              rows or columns, add LIMIT, or raise `memory`; `plimsoll export` writes any number of rows to a file"
@@ -252,21 +270,7 @@ impl Engine {
 
     /// Has `system.memory` tell the shares of somebody else, too.
     pub fn tell_memory_of(&self, holder: TellMemory) {
-        self.holders.write().unwrap_or_else(PoisonError::into_inner).push(holder);
-    }
-
-    fn memory_shares(&self) -> TellMemory {
-        let (store, pool, holders) = (Arc::downgrade(&self.store), self.pool.clone(), self.holders.clone());
-        let memory = self.memory as u64;
-        Arc::new(move || {
-            let mut shares = store.upgrade().map_or_else(Vec::new, |store| store_shares(&store));
-            let at_limit = "sorts, joins and aggregates spill to disk; a larger answer is refused";
-            let bytes = pool.reserved() as u64;
-            shares.push(MemoryShare { share: "queries", bytes, limit: Some(memory), at_limit });
-            let holders = holders.read().unwrap_or_else(PoisonError::into_inner);
-            shares.extend(holders.iter().flat_map(|holder| holder()));
-            shares
-        })
+        self.schemas.holders.write().unwrap_or_else(PoisonError::into_inner).push(holder);
     }
 
     /// What the store holds.
@@ -297,21 +301,86 @@ impl Engine {
         })
     }
 
-    fn session(&self, snapshot: Snapshot) -> Result<SessionContext, QueryError> {
-        let tables = Arc::new(Tables::new(snapshot.clone()));
-        let (memory, mut others) = (self.memory_shares(), self.system.clone());
-        let queries = self.queries.clone();
-        let rows = move || queries.rows().expect("columns of one length");
-        others.push(SystemTable { name: "queries", rows: Arc::new(rows) });
-        let system = Arc::new(SystemTables::new(snapshot.clone(), Arc::downgrade(&self.store), memory, others));
-        let schemas: [(&str, Arc<dyn SchemaProvider>); 2] = [(SCHEMA, tables), ("system", system)];
-        let context = SessionContext::new_with_state(session(&self.base, schemas)?);
+    fn session(&self, dialect: Dialect, snapshot: Snapshot) -> Result<SessionContext, QueryError> {
+        let schemas = self.schemas.of(&snapshot);
+        let context = SessionContext::new_with_state(match dialect {
+            Dialect::Own => session(&self.base, schemas)?,
+            Dialect::Postgres => {
+                let names = self.postgres()?;
+                session(names.base(), schemas.into_iter().chain([names.catalog()]))?
+            }
+        });
         context.register_udtf("forecast", Arc::new(ForecastFunction::forecast(snapshot.clone())));
         context.register_udtf("capacity_eta", Arc::new(ForecastFunction::capacity_eta(snapshot.clone())));
         context.register_udtf("instant", Arc::new(InstantFunction::new(snapshot)));
         context.register_udf(sketch_quantile());
         Ok(context)
     }
+}
+
+/// What all sessions have: functions, rules, the memory they share, of which each may have so many bytes.
+fn base_session(store: &Store, pool: &Arc<dyn MemoryPool>, of_one: usize) -> Result<SessionState, DataFusionError> {
+    // What each merge of spilled runs sets aside must leave room for the others.
+    let set_aside = SORT_RESERVATION.min(of_one / (4 * SessionConfig::new().target_partitions()));
+    let config = SessionConfig::new()
+        .with_sort_spill_reservation_bytes(set_aside)
+        .with_default_catalog_and_schema(CATALOG, SCHEMA)
+        .with_create_default_catalog_and_schema(false)
+        .with_information_schema(true);
+    let runtime = RuntimeEnvBuilder::new().with_memory_pool(pool.clone()).build_arc()?;
+    // First, while an aggregate still stands right above its scan.
+    let mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> = vec![Arc::new(AggregateTracks)];
+    rules.extend(PhysicalOptimizer::new().rules);
+    rules.push(Arc::new(PaceJoins(elapsed(store))));
+    let mut base = SessionStateBuilder::new()
+        .with_config(config)
+        .with_runtime_env(runtime)
+        .with_default_features()
+        .with_physical_optimizer_rules(rules)
+        .build();
+    for function in growth::functions() {
+        base.register_udaf(Arc::new(function))?;
+    }
+    let bin = datafusion::functions::datetime::date_bin();
+    base.register_udf(Arc::new(ScalarUDF::clone(&bin).with_aliases(["time_bucket"])))?;
+    for name in UNBOUNDED {
+        base.deregister_udf(name)?;
+    }
+    base.register_udf(Arc::new(version_function(concat!("plimsoll ", env!("CARGO_PKG_VERSION")))))?;
+    base.register_function_rewrite(Arc::new(ArrayLabels))?;
+    Ok(base)
+}
+
+/// `version()`: what clients ask first.
+pub(super) fn version_function(told: &'static str) -> ScalarUDF {
+    let told = Arc::new(move |_: &[ColumnarValue]| Ok(ColumnarValue::Scalar(ScalarValue::from(told))));
+    create_udf("version", Vec::new(), DataType::Utf8, Volatility::Immutable, told)
+}
+
+/// What a statement means over the tables of a session; one that would change anything has no meaning here.
+async fn planned(context: &SessionContext, sql: &str) -> Result<LogicalPlan, QueryError> {
+    check_size(sql)?;
+    let plan = context.state().create_logical_plan(sql).await?;
+    let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+    read_only.verify_plan(&plan)?;
+    Ok(plan)
+}
+
+/// Whether a statement is about more than the store itself: those that are not can always be asked.
+fn reads_the_store(plan: &LogicalPlan) -> Result<bool, DataFusionError> {
+    let mut reads = false;
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            reads |= !matches!(scan.table_name.schema(), Some(SYSTEM | PG_CATALOG | "information_schema"));
+        }
+        Ok(if reads { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(reads)
+}
+
+fn killed(number: u64) -> Result<RecordBatch, DataFusionError> {
+    let killed: ArrayRef = Arc::new(UInt64Array::from(vec![number]));
+    Ok(RecordBatch::try_from_iter([("killed", killed)])?)
 }
 
 fn elapsed(store: &Store) -> Elapsed {
@@ -322,19 +391,6 @@ fn elapsed(store: &Store) -> Elapsed {
 fn now(store: &Store) -> Now {
     let clock = store.world().clock.clone();
     Arc::new(move || clock.now())
-}
-
-fn store_shares(store: &Store) -> Vec<MemoryShare> {
-    let (stats, spec) = (store.stats(), store.spec());
-    let head = spec.head_bytes as u64;
-    let share = |share, bytes, limit, at_limit| MemoryShare { share, bytes, limit, at_limit };
-    let flushed = "flushed at a third of it; at it senders wait, then are told to come later";
-    vec![
-        share("samples", stats.head_bytes, Some(head * HEAD_FULL as u64), flushed),
-        share("rows of pipelines", stats.rows_bytes, Some(head), "flushed at half of it; at it senders wait"),
-        share("series and labels", stats.series_bytes, Some(spec.series_bytes as u64), "no new series are taken"),
-        share("indexes of segments", stats.index_bytes, None, "merges make them fewer"),
-    ]
 }
 
 #[cfg(test)]
@@ -360,7 +416,7 @@ mod tests {
     fn what_was_answered_holds_no_files() {
         let folder = tempfile::tempdir().unwrap();
         let store = Arc::new(Store::open(World::real(), folder.path(), StoreSpec::default()).unwrap());
-        let engine = Engine::new(store.clone(), Vec::new(), 64 << 20).unwrap();
+        let engine = Engine::new(store.clone(), Vec::new(), 64 << 20, Limits::default()).unwrap();
         put(&store, 0);
         put(&store, 1);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

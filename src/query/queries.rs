@@ -1,14 +1,16 @@
 //! The statements under way and those that ended lately: `system.queries`, `KILL`, the limit of time, the log of slow ones.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::num::NonZero;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, TimestampNanosecondArray, UInt64Array};
 use arrow::error::ArrowError;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+use super::error::QueryError;
 use super::pace::Elapsed;
 use crate::model::Timestamp;
 
@@ -20,13 +22,30 @@ const TEXT_KEPT: usize = 2000;
 /// Says what time it is.
 pub(super) type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// How long a statement may take, and from when on it counts as slow.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+/// What statements may take.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
-    /// Without it a statement takes as long as it takes.
+    /// How long one may take; without it as long as it takes.
     pub time: Option<Duration>,
     /// Those that take longer are told in the log.
     pub slow: Option<Duration>,
+    /// Bytes that one may hold; without it all that they may hold together.
+    pub memory: Option<usize>,
+    /// Statements under way at once; others wait for their turn.
+    pub at_once: usize,
+    /// Statements that may wait.
+    pub waiting: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { time: None, slow: None, memory: None, at_once: default_at_once(), waiting: 1000 }
+    }
+}
+
+/// As many as keep all processors at work while some wait for their clients.
+pub fn default_at_once() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get).saturating_mul(4)
 }
 
 /// What became of a statement.
@@ -61,6 +80,13 @@ struct Statement {
     rows: AtomicU64,
     is_killed: AtomicBool,
     killed: Notify,
+    is_waiting: AtomicBool,
+}
+
+impl Statement {
+    fn state(&self) -> &'static str {
+        if self.is_waiting.load(Ordering::Relaxed) { "waiting" } else { "running" }
+    }
 }
 
 struct Ended {
@@ -74,6 +100,8 @@ pub(super) struct Queries {
     now: Now,
     elapsed: Elapsed,
     limits: Limits,
+    turns: Arc<Semaphore>,
+    waiting: AtomicUsize,
     next: AtomicU64,
     running: Mutex<BTreeMap<u64, Arc<Statement>>>,
     ended: Mutex<VecDeque<Ended>>,
@@ -85,14 +113,17 @@ impl Queries {
             now,
             elapsed,
             limits,
+            turns: Arc::new(Semaphore::new(limits.at_once.clamp(1, Semaphore::MAX_PERMITS))),
+            waiting: AtomicUsize::new(0),
             next: AtomicU64::new(1),
             running: Mutex::default(),
             ended: Mutex::default(),
         })
     }
 
-    /// Notes a statement that begins; it counts as under way until what is given back is dropped.
-    pub fn begin(self: &Arc<Self>, text: &str) -> Running {
+    /// Notes a statement that begins; it counts as under way until what is given back is dropped. It may take as long as
+    /// any, or only `timeout`.
+    pub fn begin(self: &Arc<Self>, text: &str, timeout: Option<Duration>) -> Running {
         let statement = Arc::new(Statement {
             number: self.next.fetch_add(1, Ordering::Relaxed),
             text: text.trim().chars().take(TEXT_KEPT).collect(),
@@ -101,9 +132,11 @@ impl Queries {
             rows: AtomicU64::new(0),
             is_killed: AtomicBool::new(false),
             killed: Notify::new(),
+            is_waiting: AtomicBool::new(false),
         });
         self.running().insert(statement.number, statement.clone());
-        Running { queries: self.clone(), statement, end: End::Left }
+        let time = timeout.into_iter().chain(self.limits.time).min();
+        Running { queries: self.clone(), statement, time, end: End::Left, turn: None }
     }
 
     /// Ends a statement under way; whether there is one of that number.
@@ -125,7 +158,8 @@ impl Queries {
         let now = (self.elapsed)();
         let running: Vec<Arc<Statement>> = self.running().values().cloned().collect();
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        let under_way = running.iter().map(|statement| (statement, now - statement.since, "running".to_owned()));
+        let under_way =
+            running.iter().map(|statement| (statement, now - statement.since, statement.state().to_owned()));
         let over = ended.iter().rev().map(|ended| (&ended.statement, ended.took, ended.end.told()));
         let all: Vec<(&Arc<Statement>, Duration, String)> = under_way.chain(over).collect();
         let numbers = |of: fn(&Statement) -> u64| -> ArrayRef {
@@ -150,10 +184,31 @@ impl Queries {
 pub(super) struct Running {
     queries: Arc<Queries>,
     statement: Arc<Statement>,
+    /// How long it may take.
+    time: Option<Duration>,
     end: End,
+    /// From when on its turn has come.
+    turn: Option<OwnedSemaphorePermit>,
 }
 
 impl Running {
+    /// Waits until it is among those that are under way at once.
+    ///
+    /// # Errors
+    /// As many wait as may; it was ended before its turn.
+    pub async fn take_turn(&mut self) -> Result<(), QueryError> {
+        let queries = self.queries.clone();
+        if let Ok(turn) = queries.turns.clone().try_acquire_owned() {
+            self.turn = Some(turn);
+            return Ok(());
+        }
+        let waiting = Waiting::among(&queries, &self.statement)?;
+        let turn = self.until_ended(queries.turns.clone().acquire_owned()).await.map_err(QueryError::Ended)?;
+        drop(waiting);
+        self.turn = turn.ok();
+        Ok(())
+    }
+
     /// What `work` gives, or why it was given up: it was killed, or took too long.
     pub async fn until_ended<T>(&mut self, work: impl Future<Output = T>) -> Result<T, String> {
         let statement = self.statement.clone();
@@ -166,7 +221,7 @@ impl Running {
                 notified.await;
             }
         };
-        let limit = self.queries.limits.time;
+        let limit = self.time;
         let left = limit.map(|limit| limit.saturating_sub((self.queries.elapsed)() - self.statement.since));
         let too_long = async {
             match left {
@@ -189,12 +244,43 @@ impl Running {
         }
     }
 
+    pub fn number(&self) -> u64 {
+        self.statement.number
+    }
+
     pub fn count(&self, rows: usize) {
         self.statement.rows.fetch_add(rows as u64, Ordering::Relaxed);
     }
 
     pub fn ends(&mut self, end: End) {
         self.end = end;
+    }
+}
+
+/// A statement that waits for its turn.
+struct Waiting<'q> {
+    queries: &'q Queries,
+    statement: Arc<Statement>,
+}
+
+impl<'q> Waiting<'q> {
+    fn among(queries: &'q Queries, statement: &Arc<Statement>) -> Result<Waiting<'q>, QueryError> {
+        let waiting = Waiting { queries, statement: statement.clone() };
+        statement.is_waiting.store(true, Ordering::Relaxed);
+        let Limits { at_once, waiting: most, .. } = queries.limits;
+        if queries.waiting.fetch_add(1, Ordering::Relaxed) < most {
+            return Ok(waiting);
+        }
+        Err(QueryError::Busy(format!(
+            "{at_once} statements are under way and {most} wait: ask again later, or raise `query.at_once` or `query.waiting`"
+        )))
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.statement.is_waiting.store(false, Ordering::Relaxed);
+        self.queries.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -15,7 +15,7 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use tokio::runtime::{Builder, Runtime};
 
-use super::engine::QueryError;
+use super::error::QueryError;
 use super::growth;
 
 /// Bytes that statements may take together, beside the rows they are asked about.

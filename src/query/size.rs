@@ -5,7 +5,7 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
-use super::engine::QueryError;
+use super::error::QueryError;
 
 /// Bytes of stack that a thread has on which statements are planned: enough for as many operators as are taken.
 pub const STATEMENT_STACK: usize = 32 << 20;

@@ -1,5 +1,6 @@
 //! Which tables there are: `metrics`, the derived ones, one a metric, one a measurement.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -18,7 +19,8 @@ use super::wide::WideTable;
 use crate::model::Table;
 use crate::store::Snapshot;
 
-pub(super) const CATALOG: &str = "plimsoll";
+/// The one catalog that there is.
+pub const CATALOG: &str = "plimsoll";
 pub(super) const SCHEMA: &str = "public";
 
 /// `base` with these schemas.
@@ -60,10 +62,11 @@ impl Tables {
 #[async_trait]
 impl SchemaProvider for Tables {
     fn table_names(&self) -> Vec<String> {
-        let mut names: Vec<String> = vec!["metrics".into()];
+        let mut names: BTreeSet<String> = self.dimension.metrics();
+        names.extend(self.dimension.measurements());
         names.extend(Table::ALL.iter().map(|table| table.name().to_owned()));
-        names.extend(self.dimension.metrics());
-        names
+        names.insert("metrics".to_owned());
+        names.into_iter().collect()
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {

@@ -68,12 +68,14 @@ impl From<Refusal> for ApiError {
 
 impl From<QueryError> for ApiError {
     fn from(error: QueryError) -> Self {
+        let retry_after_s = matches!(error, QueryError::Busy(_)).then_some(1);
         let status = match error {
             QueryError::Statement(_) => StatusCode::BAD_REQUEST,
             QueryError::Ended(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            QueryError::Busy(_) => StatusCode::SERVICE_UNAVAILABLE,
             QueryError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        ApiError::new(status, error.to_string())
+        ApiError { retry_after_s, ..ApiError::new(status, error.to_string()) }
     }
 }
 

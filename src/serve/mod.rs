@@ -1,15 +1,17 @@
-//! The HTTP door: writes in, SQL out, and what the program says of itself.
+//! The doors: HTTP for writes in, SQL out and what the program says of itself; PostgreSQL's protocol and Arrow Flight SQL to ask by.
 
 mod about;
 mod body;
 mod count;
 mod error;
+mod flight;
 mod grpc;
 mod influx;
 mod listeners;
 mod ops;
 mod otlp;
 mod own;
+mod postgres;
 mod push;
 mod remote_write;
 mod requests;
@@ -19,5 +21,5 @@ mod state;
 mod text;
 mod write;
 
-pub use server::{Server, ServerParts};
+pub use server::{Addresses, Server, ServerParts};
 pub use state::{Limits, Reload};

@@ -10,11 +10,14 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{any, get, post};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 
 use super::error::ApiError;
+use super::flight::Flight;
 use super::grpc::Grpc;
 use super::own::own_metrics;
+use super::postgres::Postgres;
 use super::requests::Requests;
 use super::state::{App, Limits, LineCaches, Meters, Reload, delta_room, mib, turns};
 use super::{about, count, influx, ops, otlp, push, remote_write, sql, write};
@@ -24,14 +27,25 @@ use crate::ingest::{CollectorStats, Known, KnownRoom, ListenerStats, TellOwn};
 use crate::model::Timestamp;
 use crate::query::Engine;
 
+/// Addresses and ports of what is wanted beside HTTP.
+#[derive(Debug, Clone, Default)]
+pub struct Addresses {
+    /// OTLP over gRPC.
+    pub otlp_grpc: Option<String>,
+    /// PostgreSQL's protocol.
+    pub pg: Option<String>,
+    /// Arrow Flight SQL.
+    pub flight: Option<String>,
+}
+
 /// What the server is made of.
 pub struct ServerParts {
     /// The ways in.
     pub sources: Arc<dyn Sources>,
     pub engine: Arc<Engine>,
     pub limits: Limits,
-    /// Address and port of OTLP over gRPC, where it is wanted.
-    pub otlp_grpc: Option<String>,
+    /// Beside HTTP.
+    pub addresses: Addresses,
     pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     /// What the stages did so far.
     pub stages: Arc<dyn Fn() -> Vec<StageStats> + Send + Sync>,
@@ -50,6 +64,8 @@ pub struct Server {
     listener: TcpListener,
     router: Router,
     grpc: Option<Grpc>,
+    postgres: Option<Postgres>,
+    flight: Option<Flight>,
     own: TellOwn,
 }
 
@@ -81,8 +97,17 @@ impl Server {
         });
         let told = Arc::downgrade(&app);
         app.engine.tell_memory_of(Arc::new(move || told.upgrade().map_or_else(Vec::new, |app| app.memory_shares())));
-        let grpc = match &parts.otlp_grpc {
+        let Addresses { otlp_grpc, pg, flight } = &parts.addresses;
+        let grpc = match otlp_grpc {
             Some(address) => Some(Grpc::bind(address, app.clone()).await?),
+            None => None,
+        };
+        let postgres = match pg {
+            Some(address) => Some(Postgres::bind(address, app.engine.clone()).await?),
+            None => None,
+        };
+        let flight = match flight {
+            Some(address) => Some(Flight::bind(address, app.engine.clone()).await?),
             None => None,
         };
         let told = Arc::downgrade(&app);
@@ -117,7 +142,7 @@ impl Server {
             .layer(DefaultBodyLimit::disable())
             .layer(from_fn_with_state(app.clone(), count::count))
             .with_state(app);
-        Ok(Server { listener, router, grpc, own })
+        Ok(Server { listener, router, grpc, postgres, flight, own })
     }
 
     pub fn address(&self) -> std::io::Result<SocketAddr> {
@@ -129,6 +154,16 @@ impl Server {
         self.grpc.as_ref().map(Grpc::address)
     }
 
+    /// Where PostgreSQL's protocol is spoken.
+    pub fn pg(&self) -> Option<SocketAddr> {
+        self.postgres.as_ref().map(Postgres::address)
+    }
+
+    /// Where Arrow Flight SQL is spoken.
+    pub fn flight(&self) -> Option<SocketAddr> {
+        self.flight.as_ref().map(Flight::address)
+    }
+
     /// Tells what `/metrics` tells.
     pub fn own(&self) -> TellOwn {
         self.own.clone()
@@ -138,17 +173,29 @@ impl Server {
     pub async fn run(self, stop: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
         // Handlers ask who is there: each client has a budget.
         let service = self.router.into_make_service_with_connect_info::<SocketAddr>();
-        let (stopping, stopped) = tokio::sync::watch::channel(());
-        let grpc = self.grpc.map(|grpc| tokio::spawn(grpc.run(stopped)));
+        let (stopping, stopped) = watch::channel(());
+        let mut others = JoinSet::new();
+        if let Some(grpc) = self.grpc {
+            others.spawn(grpc.run(stopped.clone()));
+        }
+        if let Some(flight) = self.flight {
+            others.spawn(flight.run(stopped.clone()));
+        }
+        if let Some(postgres) = self.postgres {
+            others.spawn(async move {
+                postgres.run(stopped).await;
+                Ok(())
+            });
+        }
         let stop = async move {
             stop.await;
             drop(stopping);
         };
         axum::serve(self.listener, service).with_graceful_shutdown(stop).await?;
-        match grpc {
-            Some(grpc) => grpc.await.unwrap_or_else(|error| Err(std::io::Error::other(error))),
-            None => Ok(()),
+        while let Some(ended) = others.join_next().await {
+            ended.unwrap_or_else(|error| Err(std::io::Error::other(error)))?;
         }
+        Ok(())
     }
 }
 

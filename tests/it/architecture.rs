@@ -21,9 +21,11 @@ const ROOMS: [(&str, &[&str]); 13] = [
     ("config", &["model"]),
 ];
 /// Outside crates and the rooms that are their home.
-const HOMES: [(&str, &[&str]); 14] = [
+const HOMES: [(&str, &[&str]); 16] = [
     ("sled", &["catalog"]),
     ("datafusion", &["query"]),
+    ("datafusion_postgres", &["query", "serve"]),
+    ("arrow_flight", &["serve"]),
     ("parquet", &["store"]),
     ("augurs", &["stats"]),
     ("statrs", &["stats"]),
@@ -32,7 +34,7 @@ const HOMES: [(&str, &[&str]); 14] = [
     ("tokio", &["serve", "ingest", "egress", "query", "app"]),
     ("tonic", &["serve"]),
     ("opentelemetry_proto", &["serve", "ingest"]),
-    ("prost", &["ingest", "egress"]),
+    ("prost", &["ingest", "egress", "serve"]),
     ("hyper", &["ingest"]),
     ("redis", &["ingest"]),
     ("tokio_postgres", &["ingest"]),

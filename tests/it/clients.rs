@@ -44,7 +44,7 @@ fn port(address: &str) -> &str {
 }
 
 /// Whether a command runs; without it a test is skipped, but in CI it fails.
-fn has(what: &str, command: &str, args: &[&str]) -> bool {
+pub fn has(what: &str, command: &str, args: &[&str]) -> bool {
     let runs = Command::new(command).args(args).output().is_ok_and(|ran| ran.status.success());
     assert!(runs || std::env::var_os("CI").is_none(), "{what} is not installed");
     if !runs {
@@ -55,7 +55,7 @@ fn has(what: &str, command: &str, args: &[&str]) -> bool {
 
 /// Runs a script of `tests/fixtures/clients` that needs a module of Python; false where there is none.
 #[track_caller]
-fn python(module: &str, script: &str, args: &[&str]) -> bool {
+pub fn python(module: &str, script: &str, args: &[&str]) -> bool {
     let has = has(&format!("Python's {module}"), "python3", &["-W", "ignore", "-c", &format!("import {module}")]);
     if has {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/clients").join(script);

@@ -189,3 +189,35 @@ fn hostile_statements_end_with_an_error_and_the_server_lives() {
         assert!(!server.sql(&statement).is_empty(), "{start}");
     }
 }
+
+#[test]
+fn statements_wait_for_their_turn() {
+    let (_folder, server) = filled(&[("PLIMSOLL__QUERY__AT_ONCE", "1"), ("PLIMSOLL__QUERY__WAITING", "1")]);
+    let of_state =
+        |state: &str| number(&server.sql(&format!("SELECT count(*) AS n FROM system.queries WHERE state = '{state}'")));
+    let client = &server.client;
+    thread::scope(|scope| {
+        let first = scope.spawn(|| client.post("/api/v1/sql", &[], ENDLESS.as_bytes()));
+        until("it is under way", || under_way(&server).is_some());
+        let second = scope.spawn(|| client.post("/api/v1/sql", &[], b"SELECT count(*) FROM metrics"));
+        until("one waits", || of_state("waiting") == 1.0);
+        // What is about the store itself, and the end of what runs, never wait.
+        let refused = server.post("/api/v1/sql", &[], b"SELECT max(value) FROM metrics").ending(503);
+        assert!(refused.text().contains("query.at_once"), "{}", refused.text());
+        server.sql(&format!("KILL {}", under_way(&server).unwrap()));
+        first.join().unwrap().ending(422);
+        assert_eq!(number(&second.join().unwrap().ending(200).json().as_array().unwrap().clone()), SAMPLES as f64);
+    });
+    assert_eq!(of_state("waiting"), 0.0);
+}
+
+#[test]
+fn a_statement_holds_no_more_than_one_may() {
+    let (_folder, server) = filled(&[("PLIMSOLL__QUERY__STATEMENT_MEMORY", "4MB")]);
+    // Sorts spill; what cannot is refused with what to do about it.
+    let sorted = server.sql("SELECT count(*) AS n FROM (SELECT * FROM metrics ORDER BY value DESC, host LIMIT 150000)");
+    assert_eq!(number(&sorted), 150_000.0);
+    let joined = "SELECT count(*) AS n FROM metrics a JOIN metrics b ON a.value = b.value";
+    let told = server.post("/api/v1/sql", &[], joined.as_bytes()).ending(400).text();
+    assert!(told.contains("more memory") && told.contains("query.statement_memory"), "{told}");
+}

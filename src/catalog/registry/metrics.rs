@@ -63,6 +63,10 @@ impl Metrics {
         &self.of[metric as usize].labels
     }
 
+    pub fn measurements(&self) -> impl Iterator<Item = Text> {
+        self.measurements.keys().copied()
+    }
+
     pub fn of_measurement(&self, measurement: Text) -> &[u32] {
         self.measurements.get(&measurement).map_or(&[], |metrics| metrics)
     }

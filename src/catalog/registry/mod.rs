@@ -203,6 +203,12 @@ impl Registry {
         self.read().metric_number(metric).is_some()
     }
 
+    /// Names of what series came as fields of.
+    pub fn measurements(&self) -> Vec<String> {
+        let all = self.read();
+        all.metrics.measurements().map(|name| all.texts.get(name).to_owned()).collect()
+    }
+
     /// The fields and labels of a measurement; `None` where no series came as a field of it.
     pub fn measurement(&self, name: &str) -> Option<Measurement> {
         let all = self.read();

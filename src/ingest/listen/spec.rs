@@ -18,6 +18,10 @@ pub struct ListenSpec {
     pub graphite: Option<String>,
     /// Address and port of OTLP over gRPC, as in `127.0.0.1:4317`.
     pub otlp_grpc: Option<String>,
+    /// Address and port of PostgreSQL's protocol, as in `127.0.0.1:5433`.
+    pub pg: Option<String>,
+    /// Address and port of Arrow Flight SQL, as in `127.0.0.1:9466`.
+    pub flight: Option<String>,
     /// How often what StatsD brought becomes samples.
     #[serde(with = "humantime_serde")]
     pub statsd_flush: Duration,
@@ -38,6 +42,8 @@ impl Default for ListenSpec {
             statsd: None,
             graphite: None,
             otlp_grpc: None,
+            pg: None,
+            flight: None,
             statsd_flush: Duration::from_secs(10),
             statsd_expire: Duration::from_secs(300),
             statsd_series: 100_000,
