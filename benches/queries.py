@@ -4,7 +4,8 @@ in one run.
     python3 benches/queries.py [--hosts 100] [--hours 24] [--runs 15] [--only NAME...] [--skip duckdb chdb victoria] [--binary PATH]
                                [--out TABLE.md]
 
-Every system holds the load of `devops.py` at rest: plimsoll's server and VictoriaMetrics took it over HTTP and were merged,
+Every system holds the load of `devops.py` at rest: plimsoll's server (one answering from samples alone, one with the
+summaries of its files) and VictoriaMetrics took it over HTTP and were merged,
 DuckDB and chdb have it as a table of their own, a column a field. Each query is asked once to warm up and then `--runs`
 times, of the same random hosts and spans for all; the median counts, and all rows are fetched. Answers are compared.
 `benches/README.md` says more. Needs numpy, pyarrow, duckdb and chdb from PyPI, and Debian's victoria-metrics.
@@ -18,6 +19,7 @@ import json
 import math
 import os
 import pathlib
+import shutil
 import statistics
 import sys
 import tempfile
@@ -35,6 +37,16 @@ FIELDS = [f"usage_{field}" for field in devops.FIELDS]
 LABELS = ["hostname", "region", "datacenter", "rack", "os", "arch", "team", "service", "service_version", "service_environment"]
 HOUR = 3600
 CORES = len(os.sched_getaffinity(0))
+RAW, OURS = "plimsoll, samples alone", "plimsoll"
+
+
+@contextlib.contextmanager
+def environment(**names):
+    """Set for those that are started meanwhile."""
+    ingest.ENVIRONMENT.update(names)
+    yield
+    for name in names:
+        del ingest.ENVIRONMENT[name]
 
 
 class Query:
@@ -122,10 +134,8 @@ def comparable(table, query):
 
 
 class Plimsoll:
-    name = "plimsoll"
-
-    def __init__(self, server):
-        self.server = server
+    def __init__(self, server, name):
+        self.server, self.name = server, name
         self.connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=120)
 
     def ask(self, query, choice):
@@ -294,17 +304,17 @@ def measure(systems, args):
 def told(systems, times):
     """The table, and the ratios to the best of the others."""
     names = [system.name for system in systems]
-    lines = ["| ms | " + " | ".join(names) + " | to the best |", "|---|" + "---:|" * (len(names) + 1)]
+    lines = ["| ms | " + " | ".join(names) + " | samples alone to the best | to the best |", "|---|" + "---:|" * (len(names) + 2)]
     ratios = []
     for query, of_query in times.items():
-        others = [ms for name, ms in of_query.items() if name != Plimsoll.name]
-        ratio = of_query[Plimsoll.name] / min(others) if others else math.nan
+        others = [ms for name, ms in of_query.items() if name not in (RAW, OURS)]
+        ratio = [of_query[ours] / min(others) if others else math.nan for ours in (RAW, OURS)]
         ratios.append(ratio)
         cells = [f"{of_query[name]:.1f}" if name in of_query else "–" for name in names]
-        lines.append(f"| {query} | " + " | ".join(cells) + f" | {ratio:.2f} |")
-    if not any(map(math.isnan, ratios)):
-        mean = math.exp(statistics.fmean(map(math.log, ratios)))
-        lines.append("| geometric mean |" + " |" * len(names) + f" {mean:.2f} |")
+        lines.append(f"| {query} | " + " | ".join(cells) + f" | {ratio[0]:.2f} | {ratio[1]:.2f} |")
+    if not any(math.isnan(ratio) for both in ratios for ratio in both):
+        means = [math.exp(statistics.fmean(map(math.log, of_one))) for of_one in zip(*ratios)]
+        lines.append("| geometric mean |" + " |" * len(names) + f" {means[0]:.2f} | {means[1]:.2f} |")
     return "\n".join(lines)
 
 
@@ -330,7 +340,6 @@ def main():
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these queries")
     parser.add_argument("--skip", nargs="+", default=[], choices=["duckdb", "chdb", "victoria"], help="without these")
     parser.add_argument("--binary", help="plimsoll to measure (default: cargo build --release)")
-    parser.add_argument("--pipelines", action="store_true", help="with the default pipelines, whose rollups answer what they can")
     parser.add_argument("--out", help="write the table here, too")
     args = parser.parse_args()
     binary = args.binary or ingest.release_binary()
@@ -338,11 +347,16 @@ def main():
     with tempfile.TemporaryDirectory(prefix="queries-") as place, contextlib.ExitStack() as stack:
         place = pathlib.Path(place)
         systems = []
-        ours = ingest.Plimsoll(binary, args.pipelines, "interval")
+        ours = ingest.Plimsoll(binary, False, "interval")
         with ours.serve(place / "plimsoll") as server:
             fill(server, args)
             ours.merge_and_stop(server)
-        systems.append(Plimsoll(stack.enter_context(ours.serve(place / "plimsoll"))))
+        shutil.copytree(place / "plimsoll", place / "raw")
+        # Answers that are kept are no measure of anything.
+        with environment(PLIMSOLL__QUERY__CACHE="0B"):
+            systems.append(Plimsoll(stack.enter_context(ours.serve(place / "plimsoll")), OURS))
+            with environment(PLIMSOLL__QUERY__SUMMARIES="false"):
+                systems.insert(0, Plimsoll(stack.enter_context(ours.serve(place / "raw")), RAW))
         if "duckdb" not in args.skip:
             systems.append(Duckdb(columns, place))
         if "chdb" not in args.skip:

@@ -13,10 +13,10 @@ use super::global::{Global, WrongUsage};
 use super::governor::governor_rows;
 use super::listen::listener_rows;
 use super::pipelines::{drop_rows, stage_rows};
-use crate::config::{QuerySettings, Settings, read_pipelines};
+use crate::config::{self, QuerySettings, Settings, read_pipelines};
 use crate::flow::{Governing, SourceStats, Sources};
 use crate::ingest::{Collectors, Listeners};
-use crate::query::{Engine, MemoryShare, QueryLimits, SystemTable, default_at_once};
+use crate::query::{CachePolicy, CacheSpec, Engine, MemoryShare, QueryLimits, SystemTable, default_at_once};
 use crate::stages::{Doors, Edges, PipelineSpec, Pipelines};
 use crate::store::{Keeper, Store};
 use crate::world::{World, resident_bytes};
@@ -89,9 +89,16 @@ impl Node {
         let world = World::real();
         let edges = edges(&world, settings.ingest.future_max);
         let [time, slow] = settings.query.times();
-        let QuerySettings { at_once, waiting, .. } = settings.query;
+        let QuerySettings { at_once, waiting, summaries, .. } = settings.query;
         let memory = settings.statement_bytes();
-        let limits = QueryLimits { time, slow, memory, at_once: at_once.unwrap_or_else(default_at_once), waiting };
+        let at_once = at_once.unwrap_or_else(default_at_once);
+        let (bytes, ttl) = settings.cache_limits();
+        let policy = match settings.query.cache_policy {
+            config::CachePolicy::Lfu => CachePolicy::Lfu,
+            config::CachePolicy::Lru => CachePolicy::Lru,
+        };
+        let cache = CacheSpec { bytes, policy, ttl };
+        let limits = QueryLimits { time, slow, memory, at_once, waiting, summaries, cache };
         let mut node = Self::assemble(dir, world, settings, pipelines, edges, limits)?;
         node.keeper = Some(Keeper::start(&node.store).context("cannot start the store's keeper")?);
         Ok(node)

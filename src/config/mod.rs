@@ -8,4 +8,6 @@ mod settings;
 pub use faults::{ConfigFault, ConfigFaults};
 pub use memory::MemoryPlan;
 pub use pipelines::{DEFAULT_PIPELINE, PIPELINES, file_faults, line_in_stage, read_pipeline, read_pipelines};
-pub use settings::{CollectSettings, IngestSettings, PipelineSettings, QuerySettings, Settings, StoreSettings};
+pub use settings::{
+    CachePolicy, CollectSettings, IngestSettings, PipelineSettings, QuerySettings, Settings, StoreSettings,
+};

@@ -225,6 +225,15 @@ impl Default for CollectSettings {
     }
 }
 
+/// Which answers that are kept go first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CachePolicy {
+    #[default]
+    Lfu,
+    Lru,
+}
+
 /// `[query]`
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -238,6 +247,15 @@ pub struct QuerySettings {
     pub at_once: Option<usize>,
     /// Statements that may wait; more are told to ask later.
     pub waiting: usize,
+    /// Whether summaries that files have are used in place of samples, where they say the same.
+    pub summaries: bool,
+    /// What answers that are kept may take of `memory`, an eighth of it without it; 0B keeps none.
+    pub cache: Option<ByteSize>,
+    /// Which answers go when there is no more room: those asked for least often of late, or those not asked for the longest.
+    pub cache_policy: CachePolicy,
+    /// How long an answer is kept at most; 0s is as long as it is right.
+    #[serde(with = "humantime_serde")]
+    pub cache_ttl: Duration,
     /// How long a statement may take; 0s is as long as it takes.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
@@ -260,6 +278,10 @@ impl Default for QuerySettings {
             statement_memory: None,
             at_once: None,
             waiting: 1000,
+            summaries: true,
+            cache: None,
+            cache_policy: CachePolicy::Lfu,
+            cache_ttl: Duration::ZERO,
             timeout: Duration::from_secs(300),
             slow: Duration::from_secs(10),
         }
@@ -410,8 +432,8 @@ impl Settings {
         let told = "write at least 16MB, as in memory = \"256MB\"";
         check(memory.is_none_or(|memory| memory >= ByteSize::mb(16)), "memory", told);
         let of_one = self.query.statement_memory;
-        let told = "write at least 4MB, as in statement_memory = \"64MB\"";
-        check(of_one.is_none_or(|memory| memory >= ByteSize::mb(4)), "statement_memory", told);
+        let told = "write at least 16MB, as in statement_memory = \"64MB\"";
+        check(of_one.is_none_or(|memory| memory >= ByteSize::mb(16)), "statement_memory", told);
         check(self.query.at_once != Some(0), "at_once", "write at least 1, as in at_once = 8");
         check(
             self.collect.system_interval >= Duration::from_millis(100),
@@ -512,6 +534,13 @@ impl Settings {
     }
 
     /// Bytes that queries may hold together.
+    /// Bytes that answers that are kept may take, and how long each is kept.
+    pub fn cache_limits(&self) -> (usize, Option<Duration>) {
+        let QuerySettings { cache, cache_ttl: ttl, .. } = self.query;
+        let bytes = cache.map_or(self.query_bytes() / 8, |bytes| size(bytes.as_u64()));
+        (bytes.min(self.query_bytes() / 2), (!ttl.is_zero()).then_some(ttl))
+    }
+
     /// Bytes that one statement may hold.
     pub fn statement_bytes(&self) -> Option<usize> {
         self.query.statement_memory.map(|memory| size(memory.as_u64()))

@@ -7,6 +7,7 @@ pub mod relabel;
 mod retention;
 mod rows;
 mod series;
+mod summary;
 mod time;
 mod zones;
 
@@ -15,5 +16,6 @@ pub use priority::Priority;
 pub use retention::{Keep, MetricRule, Pattern, Retention};
 pub use rows::{Ends, Histograms, Rows, Table};
 pub use series::{Description, Kind, LABELS_MAX, Labels, Oversize, SERIES_BYTES_MAX, SeriesDef, SeriesId};
+pub use summary::{Sum, Summary};
 pub use time::{Span, Timestamp, TimestampError};
 pub use zones::Zones;

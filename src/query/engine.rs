@@ -26,12 +26,14 @@ use super::aggregate::AggregateTracks;
 use super::allowance::Allowance;
 use super::answer::{Answer, Held};
 use super::array_labels::ArrayLabels;
+use super::cache::{CacheStats, ResultCache};
 use super::error::QueryError;
 use super::forecast::ForecastFunction;
 use super::growth;
 use super::instant::InstantFunction;
 use super::pace::{Elapsed, PaceJoins};
 use super::parameters;
+use super::pins::{Pin, Pins};
 use super::postgres::{PG_CATALOG, PgStatement, Postgres};
 use super::queries::{End, Limits, Now, Queries, Running, number_to_kill};
 use super::schemas::{SYSTEM, Schemas};
@@ -57,7 +59,7 @@ pub fn parse(sql: &str) -> Result<(), QueryError> {
 }
 
 /// Whose names and ways to write a statement is in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dialect {
     Own,
     Postgres,
@@ -103,24 +105,31 @@ pub struct Engine {
     schemas: Arc<Schemas>,
     limits: Limits,
     queries: Arc<Queries>,
+    pins: Arc<Pins>,
+    cache: Arc<ResultCache>,
 }
 
 impl Engine {
     /// `memory` bounds what the statements under way may take together; sorts, joins and aggregates spill beyond.
     pub fn new(
         store: Arc<Store>,
-        system: Vec<SystemTable>,
+        mut system: Vec<SystemTable>,
         memory: usize,
         limits: Limits,
     ) -> Result<Engine, QueryError> {
         let pool: Arc<dyn MemoryPool> = Arc::new(FairSpillPool::new(memory));
         let of_one = limits.memory.unwrap_or(memory).min(memory);
-        let base = base_session(&store, &pool, of_one)?;
+        let base = base_session(&store, &pool, of_one, limits.summaries)?;
         let queries = Queries::new(now(&store), elapsed(&store), limits);
+        let pins = Pins::new(now(&store), elapsed(&store));
         let holders: Arc<RwLock<Vec<TellMemory>>> = Arc::default();
+        let cache = ResultCache::new(limits.cache, pool.clone());
+        let told = cache.clone();
+        let rows = Arc::new(move || told.rows().expect("columns of one length"));
+        system.push(SystemTable { name: "caches", rows });
         let schemas =
             Schemas { store: Arc::downgrade(&store), system, pool, memory, holders, queries: queries.clone() };
-        Ok(Engine { store, base, postgres: OnceLock::new(), schemas: Arc::new(schemas), limits, queries })
+        Ok(Engine { store, base, postgres: OnceLock::new(), schemas: Arc::new(schemas), limits, queries, pins, cache })
     }
 
     /// Runs one statement over the store as it is now; `KILL n` ends that of this number in `system.queries`.
@@ -130,6 +139,7 @@ impl Engine {
 
     /// The same of a statement with parameters, in a dialect.
     pub async fn ask(&self, asked: Asked<'_>) -> Result<Answer, QueryError> {
+        self.pins.sweep();
         let mut running = self.queries.begin(asked.sql, asked.timeout);
         match self.begin(asked, &mut running).await {
             Ok(stream) => Ok(Answer { schema: stream.schema(), stream, running }),
@@ -147,18 +157,34 @@ impl Engine {
         if let Some(number) = number_to_kill(sql) {
             return self.killed(number);
         }
-        let context = self.session(dialect, self.store.snapshot())?;
+        let snapshot = self.store.snapshot();
+        if parameters.is_none()
+            && let Some(kept) = self.cache.shortcut(dialect, sql, &snapshot)?
+        {
+            return Ok(kept);
+        }
+        let context = self.session(dialect, snapshot.clone())?;
         let planned = running.until_ended(planned(&context, sql)).await.map_err(QueryError::Ended)?;
         let mut plan = planned?;
         if let Some(values) = parameters {
             plan = plan.replace_params_with_values(&values)?;
         }
-        if reads_the_store(&plan)? {
-            running.take_turn().await?;
-        }
         let state = context.state();
         let made = running.until_ended(state.create_physical_plan(&plan)).await.map_err(QueryError::Ended)?;
-        Ok(execute_stream(made?, self.task(&state))?)
+        let made = made?;
+        if !reads_the_store(&plan)? {
+            return Ok(execute_stream(made, self.task(&state))?);
+        }
+        let key = self.cache.key(dialect, sql, &plan, &made, &snapshot)?;
+        if let Some(kept) = key.as_ref().map(|key| self.cache.get(key)).transpose()?.flatten() {
+            return Ok(kept);
+        }
+        running.take_turn().await?;
+        let rows = execute_stream(made, self.task(&state))?;
+        Ok(match key {
+            Some(key) => self.cache.keep(key, &plan, rows)?,
+            None => rows,
+        })
     }
 
     /// The columns of a statement's answer, and its parameters.
@@ -273,6 +299,38 @@ impl Engine {
         self.schemas.holders.write().unwrap_or_else(PoisonError::into_inner).push(holder);
     }
 
+    /// Holds the files of all tables as they are now, and what is in memory with them, until it is let go of or its time is over.
+    ///
+    /// # Errors
+    /// Too many are held, or longer than may be; the store takes no more writes.
+    pub fn pin(&self, keep: Option<Duration>) -> Result<Pin, QueryError> {
+        self.pins.pin(&self.store, keep)
+    }
+
+    /// Answers that are kept, and how they did.
+    pub fn cache(&self) -> CacheStats {
+        self.cache.stats()
+    }
+
+    /// Forgets the answers about a table, or all; how many those were.
+    pub fn forget(&self, table: Option<&str>) -> u64 {
+        self.cache.forget(table)
+    }
+
+    /// What is held.
+    pub fn pins(&self) -> Vec<Pin> {
+        self.pins.all()
+    }
+
+    /// Lets go of a pin.
+    ///
+    /// # Errors
+    /// There is none of that number.
+    pub fn release(&self, pin: u64) -> Result<(), QueryError> {
+        let told = || QueryError::Statement(format!("no pin {pin} is held: GET /api/v1/pins lists them"));
+        self.pins.release(pin).then_some(()).ok_or_else(told)
+    }
+
     /// What the store holds.
     pub fn stats(&self) -> StoreStats {
         self.store.stats()
@@ -319,7 +377,12 @@ impl Engine {
 }
 
 /// What all sessions have: functions, rules, the memory they share, of which each may have so many bytes.
-fn base_session(store: &Store, pool: &Arc<dyn MemoryPool>, of_one: usize) -> Result<SessionState, DataFusionError> {
+fn base_session(
+    store: &Store,
+    pool: &Arc<dyn MemoryPool>,
+    of_one: usize,
+    summaries: bool,
+) -> Result<SessionState, DataFusionError> {
     // What each merge of spilled runs sets aside must leave room for the others.
     let set_aside = SORT_RESERVATION.min(of_one / (4 * SessionConfig::new().target_partitions()));
     let config = SessionConfig::new()
@@ -329,7 +392,7 @@ fn base_session(store: &Store, pool: &Arc<dyn MemoryPool>, of_one: usize) -> Res
         .with_information_schema(true);
     let runtime = RuntimeEnvBuilder::new().with_memory_pool(pool.clone()).build_arc()?;
     // First, while an aggregate still stands right above its scan.
-    let mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> = vec![Arc::new(AggregateTracks)];
+    let mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> = vec![Arc::new(AggregateTracks { summaries })];
     rules.extend(PhysicalOptimizer::new().rules);
     rules.push(Arc::new(PaceJoins(elapsed(store))));
     let mut base = SessionStateBuilder::new()

@@ -40,7 +40,15 @@ impl From<DataFusionError> for QueryError {
 
 /// The sentence without the engine's names for kinds of errors.
 fn plain(told: &str) -> String {
-    let kinds = ["SQL error: ParserError(\"", "Execution error: ", "Error during planning: ", "Schema error: "];
+    // What it was found by says nothing to who asked.
+    let told = told.rsplit("caused by\n").next().unwrap_or(told);
+    let kinds = [
+        "SQL error: ParserError(\"",
+        "Execution error: ",
+        "Error during planning: ",
+        "Schema error: ",
+        "Arrow error: Parser error: ",
+    ];
     let kind = kinds.iter().find(|kind| told.starts_with(**kind));
     let rest = kind.map_or(told, |kind| &told[kind.len()..]);
     if told.starts_with(kinds[0]) { rest.trim_end_matches("\")").to_owned() } else { rest.to_owned() }

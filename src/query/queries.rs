@@ -10,6 +10,7 @@ use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, TimestampNa
 use arrow::error::ArrowError;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+use super::cache::CacheSpec;
 use super::error::QueryError;
 use super::pace::Elapsed;
 use crate::model::Timestamp;
@@ -35,11 +36,23 @@ pub struct Limits {
     pub at_once: usize,
     /// Statements that may wait.
     pub waiting: usize,
+    /// Whether summaries that files have are used in place of samples, where they say the same.
+    pub summaries: bool,
+    /// How answers are kept.
+    pub cache: CacheSpec,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { time: None, slow: None, memory: None, at_once: default_at_once(), waiting: 1000 }
+        Limits {
+            time: None,
+            slow: None,
+            memory: None,
+            at_once: default_at_once(),
+            waiting: 1000,
+            summaries: true,
+            cache: CacheSpec::default(),
+        }
     }
 }
 

@@ -64,5 +64,6 @@ fn store_shares(store: &Store) -> Vec<MemoryShare> {
         share("rows of pipelines", stats.rows_bytes, Some(head), "flushed at half of it; at it senders wait"),
         share("series and labels", stats.series_bytes, Some(spec.series_bytes as u64), "no new series are taken"),
         share("indexes of segments", stats.index_bytes, None, "merges make them fewer"),
+        share("summaries of segments", stats.summary_bytes, Some(head / 4), "those asked for least are read again"),
     ]
 }

@@ -11,6 +11,7 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, PhysicalExpr, PlanProperties, ReplaceChildrenOptions,
 };
 
+use super::cache::Scanned;
 use super::dimension::Dimension;
 use crate::model::{SeriesId, Span, Timestamp};
 use crate::store::Snapshot;
@@ -72,6 +73,14 @@ impl Tracks {
     /// The same of several.
     pub fn range_of(&self, series: impl Iterator<Item = SeriesId>) -> Option<(i64, i64)> {
         series.filter_map(|id| self.range(id)).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+    }
+
+    /// What is read; `None` where some of it is in memory, or is about to be too old to be kept: then it is not the same for long.
+    pub fn scanned(&self) -> Option<Scanned> {
+        let tracks = self.parts.iter().flat_map(|part| part.iter());
+        let series: Vec<SeriesId> = tracks.flat_map(Track::all).collect();
+        let segments = self.snapshot.segments_alone(series.iter().copied(), self.span)?;
+        Some(Scanned { series, span: self.span, segments })
     }
 
     /// The range in which some series have samples, in pieces of so many rows that a piece of each of them takes little

@@ -2,6 +2,7 @@
 
 mod about;
 mod body;
+mod cache;
 mod count;
 mod error;
 mod flight;

@@ -1,17 +1,18 @@
-//! Operations of the store and the pipelines: `/api/v1/verify`, `/api/v1/snapshot`, `/api/v1/pipelines/reload`.
+//! Operations of the store and the pipelines: `/api/v1/verify`, `/api/v1/snapshot`, `/api/v1/pins`, `/api/v1/pipelines/reload`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
-use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
 
 use super::error::ApiError;
 use super::state::App;
-use crate::query::{Backup, Engine, QueryError, Verified};
+use crate::query::{Backup, Engine, Pin, QueryError, Verified};
 
 /// Bytes of a request's body.
 pub(super) const BODY_MAX: usize = 64 << 10;
@@ -38,6 +39,35 @@ pub(super) async fn snapshot(
         return Err(ApiError::new(StatusCode::BAD_REQUEST, told));
     }
     off_thread(&app, move |engine| engine.snapshot_to(&to.dir)).await
+}
+
+/// How long files are held, an hour where nobody says.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PinFor {
+    #[serde(default, with = "humantime_serde")]
+    keep: Option<Duration>,
+}
+
+/// The body must say that it is JSON, for the same reason.
+pub(super) async fn pin(
+    State(app): State<Arc<App>>,
+    body: Result<Json<PinFor>, JsonRejection>,
+) -> Result<Json<Pin>, ApiError> {
+    let Json(PinFor { keep }) = body.map_err(|error| ApiError::new(error.status(), error.body_text()))?;
+    off_thread(&app, move |engine| engine.pin(keep)).await
+}
+
+pub(super) async fn pins(State(app): State<Arc<App>>) -> Json<Vec<Pin>> {
+    Json(app.engine.pins())
+}
+
+pub(super) async fn release(
+    State(app): State<Arc<App>>,
+    Path(pin): Path<u64>,
+) -> Result<Json<serde_json::Value>, ApiError> {
+    off_thread(&app, move |engine| engine.release(pin)).await.map(|Json(())| ())?;
+    Ok(Json(serde_json::json!({"released": pin})))
 }
 
 /// The body must say that it is JSON, for the same reason.

@@ -8,7 +8,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::from_fn_with_state;
-use axum::routing::{any, get, post};
+use axum::routing::{any, delete, get, post};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -20,7 +20,7 @@ use super::own::own_metrics;
 use super::postgres::Postgres;
 use super::requests::Requests;
 use super::state::{App, Limits, LineCaches, Meters, Reload, delta_room, mib, turns};
-use super::{about, count, influx, ops, otlp, push, remote_write, sql, write};
+use super::{about, cache, count, influx, ops, otlp, push, remote_write, sql, write};
 use crate::flow::{GovernorStats, Sources, StageStats};
 use crate::ingest::otlp::Otlp;
 use crate::ingest::{CollectorStats, Known, KnownRoom, ListenerStats, TellOwn};
@@ -128,6 +128,11 @@ impl Server {
             .route("/api/v1/stats", get(about::stats))
             .route("/api/v1/verify", get(ops::verify))
             .route("/api/v1/snapshot", post(ops::snapshot).layer(DefaultBodyLimit::max(ops::BODY_MAX)))
+            .route("/performance/cache/stats", get(cache::stats))
+            .route("/performance/cache/invalidate", post(cache::invalidate).layer(DefaultBodyLimit::max(ops::BODY_MAX)))
+            .route("/performance/cache/warmup", post(cache::warmup).layer(DefaultBodyLimit::max(ops::BODY_MAX)))
+            .route("/api/v1/pins", get(ops::pins).post(ops::pin).layer(DefaultBodyLimit::max(ops::BODY_MAX)))
+            .route("/api/v1/pins/{pin}", delete(ops::release))
             .route("/api/v1/pipelines/reload", post(ops::reload).layer(DefaultBodyLimit::max(ops::BODY_MAX)))
             .route("/api/performance/sources", get(about::sources))
             .route("/api/v1/import/prometheus", post(push::import))
@@ -207,6 +212,6 @@ async fn wrong_method(method: Method, uri: Uri) -> ApiError {
 }
 
 async fn unknown(uri: Uri) -> ApiError {
-    let paths = "/write, /api/v2/write, /api/v3/write_lp, /api/v1/write, /api/performance, /api/performance/sources, /api/v1/events, /v1/metrics, /api/v1/sql, /api/v1/stats, /api/v1/verify, /api/v1/snapshot, /api/v1/pipelines/reload, /metrics, /health, /ready, /ping, /query, /api/v1/import/prometheus, /metrics/job/NAME, /collectd";
+    let paths = "/write, /api/v2/write, /api/v3/write_lp, /api/v1/write, /api/performance, /api/performance/sources, /api/v1/events, /v1/metrics, /api/v1/sql, /api/v1/stats, /api/v1/verify, /api/v1/snapshot, /api/v1/pins, /performance/cache/stats, /performance/cache/invalidate, /performance/cache/warmup, /api/v1/pipelines/reload, /metrics, /health, /ready, /ping, /query, /api/v1/import/prometheus, /metrics/job/NAME, /collectd";
     ApiError::new(StatusCode::NOT_FOUND, format!("there is nothing at {}: there are {paths}", uri.path()))
 }

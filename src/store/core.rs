@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::head::Head;
 use super::losses::Suspects;
 use super::retention::Rules;
-use super::segment::Segment;
+use super::segment::{Segment, SummaryCache};
 use super::table_file::TableFile;
 use super::tap::{Behind, Tap};
 use super::wal::{NewSeries, WalWriter, encode_batch};
@@ -43,6 +43,8 @@ pub struct Store {
     /// What this start found, in sentences.
     pub(super) notes: Mutex<Vec<String>>,
     pub(super) suspects: Arc<Suspects>,
+    /// Of segments, those that were asked for lately.
+    summaries: Arc<SummaryCache>,
     pub(super) rules: Arc<Rules>,
     pub(super) synced: Mutex<u64>,
     crowded: AtomicBool,
@@ -79,6 +81,9 @@ pub(super) struct View {
     pub rows: BTreeMap<Table, Vec<RecordBatch>>,
 }
 
+/// Part of what samples in memory may take that summaries of segments may, beside them.
+const SHARE_OF_SUMMARIES: usize = 4;
+
 /// A table's share of the store.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct TableStats {
@@ -100,6 +105,8 @@ pub struct StoreStats {
     pub rows_bytes: u64,
     /// Memory of the segments' indexes.
     pub index_bytes: u64,
+    /// Memory of the summaries of segments that were asked for lately.
+    pub summary_bytes: u64,
     /// Memory of the series: what they are named, and the lists that find them.
     pub series_bytes: u64,
     pub wal_bytes: u64,
@@ -158,6 +165,7 @@ impl Store {
             next_number: AtomicU64::new(catalog.next_number()),
             notes: Mutex::new(notes),
             suspects: Arc::default(),
+            summaries: Arc::new(SummaryCache::new(spec.head_bytes / SHARE_OF_SUMMARIES)),
             rules: Rules::new(spec.retention.clone(), catalog.registry().clone()),
             synced: Mutex::new(0),
             crowded: AtomicBool::new(false),
@@ -334,7 +342,7 @@ impl Store {
         let view = self.view().clone();
         let kept = self.kept();
         let (registry, suspects) = (self.registry().clone(), self.suspects.clone());
-        Snapshot::new(view, registry, self.world.disk.clone(), self.dir.clone(), kept, suspects)
+        Snapshot::new(view, registry, self.world.disk.clone(), self.dir.clone(), kept, suspects, self.summaries.clone())
     }
 
     pub fn stats(&self) -> StoreStats {
@@ -357,6 +365,7 @@ impl Store {
         }
         stats.rows_bytes = self.rows_bytes.load(Ordering::Relaxed) as u64;
         stats.index_bytes = view.index_bytes() as u64;
+        stats.summary_bytes = self.summaries.bytes();
         stats.series_bytes = self.registry().bytes() as u64;
         stats.wal_bytes = self.writer().wal.len();
         stats.losses = self.losses().len() as u64;

@@ -14,9 +14,9 @@ use super::losses::Suspects;
 use super::pieces::Pieces;
 use super::points::{Points, Values, merge};
 use super::retention::Kept;
-use super::segment::{Cursor, IndexEntry};
+use super::segment::{Cursor, IndexEntry, SummaryCache};
 use crate::catalog::{Registry, SegmentRecord, TableName};
-use crate::model::{Sample, SeriesId, Span, Table, Timestamp};
+use crate::model::{Sample, SeriesId, Span, Summary, Table, Timestamp};
 use crate::world::Disk;
 
 /// All samples of one series in a span, by time, each time once.
@@ -50,6 +50,7 @@ pub struct Snapshot {
     dir: PathBuf,
     kept: Kept,
     suspects: Arc<Suspects>,
+    summaries: Arc<SummaryCache>,
 }
 
 impl Snapshot {
@@ -60,13 +61,14 @@ impl Snapshot {
         dir: PathBuf,
         kept: Kept,
         suspects: Arc<Suspects>,
+        summaries: Arc<SummaryCache>,
     ) -> Snapshot {
         let heads = view.heads().map(|head| {
             let counts = unpoisoned(head.write()).counts();
             HeadView { head: head.clone(), counts }
         });
         let heads = Arc::new(heads.collect());
-        Snapshot { heads, series: registry.len(), view, registry, disk, dir, kept, suspects }
+        Snapshot { heads, series: registry.len(), view, registry, disk, dir, kept, suspects, summaries }
     }
 
     pub fn registry(&self) -> &Arc<Registry> {
@@ -101,6 +103,27 @@ impl Snapshot {
         }
         let disjoint = parts.windows(2).all(|pair| pair[0].last < pair[1].first);
         disjoint.then(|| parts.iter().map(|entry| u64::from(entry.rows)).sum())
+    }
+
+    /// Whether files have summaries of which buckets of a width (one begins at the time given) are made.
+    pub fn has_summaries(&self, span: Span, bucket: Option<(i64, i64)>) -> bool {
+        let touched =
+            self.view.segments.iter().filter(|segment| span.touches(segment.record.first(), segment.record.last()));
+        touched.into_iter().any(|segment| segment.has_summaries(|width| is_made_of(bucket, width)))
+    }
+
+    /// The numbers of the segments that samples of a span lie in; `None` where some of the series have samples of it in memory,
+    /// or some that grow too old.
+    pub fn segments_alone(&self, mut series: impl Iterator<Item = SeriesId>, span: Span) -> Option<Vec<u64>> {
+        let is_alone = |id: SeriesId| {
+            let touches = |(first, last): (Timestamp, Timestamp)| span.touches(first, last);
+            let in_memory = self.heads.iter().filter_map(|view| view.time_range(id)).any(touches);
+            !in_memory && (self.oldest(id) <= span.start || self.kept.span(id) == Span::ALL)
+        };
+        let touched =
+            |segment: &&Arc<super::segment::Segment>| span.touches(segment.record.first(), segment.record.last());
+        let numbers = self.view.segments.iter().filter(touched).map(|segment| segment.record.number);
+        series.all(is_alone).then(|| numbers.collect())
     }
 
     /// The oldest time that is kept of a series.
@@ -138,6 +161,33 @@ impl Snapshot {
         batches.extend(in_memory.flatten().cloned());
         self.kept.filter(table, Latest::of(table, &batches)?.whole()?)
     }
+}
+
+/// Whether a bucket is made of whole stretches of a width; all of time is.
+fn is_made_of(bucket: Option<(i64, i64)>, width: i64) -> bool {
+    bucket.is_none_or(|(of, origin)| of % width == 0 && origin % width == 0)
+}
+
+/// The stretches within `kept` that one part alone has samples in, as spans.
+fn whole_stretches(kept: Span, own: (i64, i64), others: impl Iterator<Item = (i64, i64)>, width: i64) -> Vec<Span> {
+    let floor = |time: i64| time.div_euclid(width).saturating_mul(width);
+    let behind = |time: i64| floor(time).saturating_add(width);
+    let from = if kept.start.nanos() <= floor(own.0) { floor(own.0) } else { behind(kept.start.nanos() - 1) };
+    let to = if kept.end.nanos() >= behind(own.1) { behind(own.1) } else { floor(kept.end.nanos()) };
+    let span = |start: i64, end: i64| Span::new(Timestamp::from_nanos(start), Timestamp::from_nanos(end));
+    let mut spans = vec![span(from, to.max(from))];
+    for (first, last) in others {
+        spans = spans.into_iter().flat_map(|before| without(before, span(floor(first), behind(last)))).collect();
+    }
+    spans.retain(|span| span.start < span.end);
+    spans
+}
+
+/// What is left of a span before and behind another.
+fn without(span: Span, other: Span) -> impl Iterator<Item = Span> {
+    let before = Span::new(span.start, span.end.min(other.start).max(span.start));
+    let behind = Span::new(span.start.max(other.end).min(span.end), span.end);
+    [before, behind].into_iter().filter(|left| left.start < left.end)
 }
 
 impl HeadView {
@@ -215,6 +265,50 @@ impl Scan {
         }
         let (times, values) = parts.pop().unwrap_or_default();
         Ok(Columns { times, values })
+    }
+
+    /// Hands on what files say of whole stretches of a series, with where each begins: of those within the span that are part of
+    /// one bucket of the given width (and of which one begins at the given time), and of which no other file and no head has
+    /// a sample. What is left is to be read from samples.
+    ///
+    /// # Errors
+    /// A segment that does not read.
+    pub fn summaries(
+        &mut self,
+        series: SeriesId,
+        bucket: Option<(i64, i64)>,
+        mut take: impl FnMut(i64, &Summary),
+    ) -> Result<Vec<Span>, StoreError> {
+        let kept = self.span.intersect(self.snapshot.kept.span(series));
+        let at_rest = self.cursors.iter().map(|cursor| cursor.segment());
+        let at_rest = at_rest.map(|segment| segment.entry(series).map(|entry| (entry.first, entry.last)));
+        let in_heads = self
+            .snapshot
+            .heads
+            .iter()
+            .map(|view| view.time_range(series).map(|(first, last)| (first.nanos(), last.nanos())));
+        let parts: Vec<Option<(i64, i64)>> = at_rest.chain(in_heads).collect();
+        let mut left = vec![kept];
+        for (at, cursor) in self.cursors.iter_mut().enumerate() {
+            let (Some(own), Some(of)) = (parts[at], cursor.segment().summarised(series)) else { continue };
+            if !is_made_of(bucket, of.width()) {
+                continue;
+            }
+            let others = parts.iter().enumerate().filter(|(other, _)| *other != at).filter_map(|(_, part)| *part);
+            for span in whole_stretches(kept, own, others, of.width()) {
+                let read = cursor.summaries_within(of, span, &self.snapshot.summaries, &mut take);
+                let number = cursor.segment().record.number;
+                read.inspect_err(|error| self.snapshot.suspects.name(number, error))?;
+                left = left.into_iter().flat_map(|before| without(before, span)).collect();
+            }
+        }
+        let touched = |span: &Span| {
+            let touches =
+                |&(first, last): &(i64, i64)| span.touches(Timestamp::from_nanos(first), Timestamp::from_nanos(last));
+            parts.iter().flatten().any(touches)
+        };
+        left.retain(touched);
+        Ok(left)
     }
 
     /// The same without values.

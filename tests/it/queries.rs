@@ -191,6 +191,50 @@ fn hostile_statements_end_with_an_error_and_the_server_lives() {
 }
 
 #[test]
+fn an_answer_is_kept_until_something_of_it_changes() {
+    let (_folder, server) = filled(&[]);
+    let statement =
+        "SELECT host, sum(v) AS n FROM load WHERE time < TIMESTAMP '2023-11-14T22:30:00' GROUP BY host ORDER BY host";
+    let cache = || server.get("/performance/cache/stats").ending(200).json()[0].clone();
+    // What is in memory is never kept.
+    let before = server.sql(statement);
+    assert_eq!(server.sql(statement), before);
+    assert_eq!((cache()["hits"].as_u64(), cache()["entries"].as_u64()), (Some(0), Some(0)), "{}", cache());
+    let json = [("content-type", "application/json")];
+    server.post("/api/v1/pins", &json, b"{}").ending(200);
+    let other = statement.replace("sum(v)", "max(v)");
+    for _ in 0..3 {
+        assert_eq!(server.sql(statement), before);
+        server.sql(&other);
+    }
+    assert_eq!((cache()["hits"].as_u64(), cache()["entries"].as_u64()), (Some(4), Some(2)), "{}", cache());
+    // New samples of another time change nothing of it; late ones do, at once, and again once they are in files.
+    server.write(&format!("load,host=h0 v=1 {}000000000", crate::support::now_seconds()));
+    assert_eq!(server.sql(statement), before);
+    assert_eq!(cache()["hits"].as_u64(), Some(5), "{}", cache());
+    server.write("load,host=h0 v=1000000 1700000000000000001");
+    let late = server.sql(statement);
+    assert_eq!(late[0]["n"].as_f64(), before[0]["n"].as_f64().map(|n| n + 1e6));
+    server.post("/api/v1/pins", &json, b"{}").ending(200);
+    assert_eq!(server.sql(statement), late);
+    assert_eq!(server.sql(statement), late);
+    assert_eq!(cache()["hits"].as_u64(), Some(6), "{}", cache());
+    // By whom nothing is kept: chance, the store's own tables.
+    let passed = cache()["passed"].as_u64().unwrap();
+    server.sql("SELECT random() AS r FROM load LIMIT 1");
+    assert_eq!(cache()["passed"].as_u64(), Some(passed + 1));
+    let told = server.post("/performance/cache/invalidate", &json, b"{\"tag\": \"load\"}").ending(200).json();
+    assert!(told["forgotten"].as_u64() >= Some(3), "{told}");
+    assert_eq!(cache()["entries"].as_u64(), Some(0));
+    let warm = serde_json::json!({"statements": [statement, "SELECT nothing"]}).to_string();
+    let warmed = server.post("/performance/cache/warmup", &json, warm.as_bytes()).ending(200).json();
+    assert_eq!(warmed[0]["rows"].as_u64(), Some(10));
+    assert!(warmed[1]["error"].as_str().is_some_and(|told| told.contains("nothing")), "{warmed}");
+    let rows = server.sql("SELECT * FROM system.caches WHERE name = 'results'");
+    assert_eq!(rows[0]["entries"].as_u64(), Some(1), "{rows:?}");
+}
+
+#[test]
 fn statements_wait_for_their_turn() {
     let (_folder, server) = filled(&[("PLIMSOLL__QUERY__AT_ONCE", "1"), ("PLIMSOLL__QUERY__WAITING", "1")]);
     let of_state =
@@ -213,11 +257,14 @@ fn statements_wait_for_their_turn() {
 
 #[test]
 fn a_statement_holds_no_more_than_one_may() {
-    let (_folder, server) = filled(&[("PLIMSOLL__QUERY__STATEMENT_MEMORY", "4MB")]);
+    let (_folder, server) = filled(&[("PLIMSOLL__QUERY__STATEMENT_MEMORY", "16MB")]);
     // Sorts spill; what cannot is refused with what to do about it.
-    let sorted = server.sql("SELECT count(*) AS n FROM (SELECT * FROM metrics ORDER BY value DESC, host LIMIT 150000)");
+    let sorted = "SELECT count(*) AS n FROM (SELECT row_number() OVER (ORDER BY value DESC, host) AS r FROM metrics) WHERE r > 50000";
+    let sorted = server.sql(sorted);
     assert_eq!(number(&sorted), 150_000.0);
-    let joined = "SELECT count(*) AS n FROM metrics a JOIN metrics b ON a.value = b.value";
-    let told = server.post("/api/v1/sql", &[], joined.as_bytes()).ending(400).text();
+    let texts =
+        "SELECT concat(CAST(time AS TEXT), host, CAST(time AS TEXT), CAST(time AS TEXT), host) AS k FROM metrics";
+    let gathered = format!("SELECT count(*) AS n FROM ({texts}) a JOIN ({texts}) b ON a.k = b.k");
+    let told = server.post("/api/v1/sql", &[], gathered.as_bytes()).ending(400).text();
     assert!(told.contains("more memory") && told.contains("query.statement_memory"), "{told}");
 }

@@ -189,6 +189,12 @@ impl Client {
     }
 
     #[track_caller]
+    pub fn delete(&self, path: &str) -> Answered {
+        let answer = self.agent.delete(format!("{}{path}", self.url)).call().and_then(answered);
+        answer.unwrap_or_else(|error| panic!("DELETE {path}: {error}\n{}", self.log()))
+    }
+
+    #[track_caller]
     pub fn post(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answered {
         self.try_post(path, headers, body).unwrap_or_else(|error| panic!("POST {path}: {error}\n{}", self.log()))
     }

@@ -9,10 +9,9 @@ use arrow::datatypes::SchemaRef;
 use datafusion::error::Result;
 use hashbrown::HashMap;
 
-use super::cells::Cell;
 use super::shape::{Asked, Bucket, Function, Key, Shape};
 use super::{Partial, batch_of};
-use crate::model::{SeriesId, Span, Timestamp};
+use crate::model::{SeriesId, Span, Summary, Timestamp};
 use crate::query::dimension::TextColumn;
 use crate::query::stream::{Reader, of_store};
 use crate::query::tracks::{Track, Tracks};
@@ -29,11 +28,13 @@ pub(super) struct Groups {
     /// The first bucket, and how many.
     first: i64,
     buckets: usize,
+    /// Whether summaries of files are used where they say the same.
+    summaries: bool,
 }
 
 impl Groups {
     /// `None` where there would be too many cells.
-    pub fn of(shape: Shape, tracks: &Tracks) -> Option<Groups> {
+    pub fn of(shape: Shape, tracks: &Tracks, summaries: bool) -> Option<Groups> {
         let mut fields: Vec<usize> = shape.asked.iter().map(|asked| asked.field).collect();
         fields.sort_unstable();
         fields.dedup();
@@ -46,8 +47,15 @@ impl Groups {
             }
             _ => (0, 1),
         };
-        let groups = Groups { shape, fields, first, buckets };
+        let bucket = shape.bucket.map(|bucket| (bucket.width, bucket.origin));
+        let summaries = summaries && tracks.snapshot.has_summaries(tracks.span, bucket);
+        let groups = Groups { shape, fields, first, buckets, summaries };
         (groups.cells(1) <= CELLS).then_some(groups)
+    }
+
+    /// Whether they do.
+    pub fn has_summaries(&self) -> bool {
+        self.summaries
     }
 
     fn cells(&self, groups: usize) -> usize {
@@ -116,7 +124,7 @@ struct Held<'g> {
     from: usize,
     count: usize,
     /// By field, group and bucket.
-    cells: Vec<Cell>,
+    cells: Vec<Summary>,
     /// By group and bucket: whether any field has a sample.
     there: Vec<bool>,
 }
@@ -149,7 +157,7 @@ impl Partial for Groups {
 
 impl<'g> Held<'g> {
     fn new(groups: &'g Groups, named: &'g Named, from: usize, count: usize) -> Self {
-        let cells = vec![Cell::EMPTY; groups.cells(count)];
+        let cells = vec![Summary::EMPTY; groups.cells(count)];
         Held { groups, named, from, count, cells, there: vec![false; count * groups.buckets] }
     }
 
@@ -164,12 +172,17 @@ impl<'g> Held<'g> {
         for (place, &field) in groups.fields.iter().enumerate() {
             for (at, track) in part.iter().enumerate() {
                 let (Some(group), Some(series)) = (self.group_of(at), track.series[field]) else { continue };
-                for piece in tracks.pieces(&[series]) {
-                    if out.is_gone() {
-                        return Ok(());
+                let left = self.known(tracks, place, group, series, scan)?;
+                let pieces = if left.is_empty() { Vec::new() } else { tracks.pieces(&[series]) };
+                for piece in pieces {
+                    for piece in left.iter().map(|left| piece.intersect(*left)).filter(|piece| piece.start < piece.end)
+                    {
+                        if out.is_gone() {
+                            return Ok(());
+                        }
+                        let columns = scan.columns(series, piece).map_err(of_store)?;
+                        self.add(place, group, &columns);
                     }
-                    let columns = scan.columns(series, piece).map_err(of_store)?;
-                    self.add(place, group, &columns);
                 }
             }
         }
@@ -190,6 +203,31 @@ impl<'g> Held<'g> {
             }
         }
         Ok(())
+    }
+
+    /// Adds what files know of whole stretches of a series; gives what is left to be read.
+    fn known(
+        &mut self,
+        tracks: &Tracks,
+        place: usize,
+        group: usize,
+        series: SeriesId,
+        scan: &mut Scan,
+    ) -> Result<Vec<Span>> {
+        let groups = self.groups;
+        if !groups.summaries {
+            return Ok(vec![tracks.span]);
+        }
+        let bucket = groups.shape.bucket.map(|bucket| (bucket.width, bucket.origin));
+        let first = (place * self.count + group) * groups.buckets;
+        let (cells, there) = (&mut self.cells, &mut self.there);
+        let left = scan.summaries(series, bucket, |begins, summary| {
+            // A stretch may begin before the first sample of all.
+            let bucket = groups.bucket_of(begins);
+            cells[first + bucket].put(summary);
+            there[group * groups.buckets + bucket] = true;
+        });
+        left.map_err(of_store)
     }
 
     fn add(&mut self, place: usize, group: usize, columns: &Columns) {
@@ -248,7 +286,7 @@ impl<'g> Held<'g> {
         let first = place * self.count * self.groups.buckets;
         let cells = rows.iter().map(|&at| &self.cells[first + at]);
         let nulls = NullBuffer::from_iter(cells.clone().map(|cell| cell.count > 0));
-        let floats = |of: fn(&Cell) -> f64| -> ArrayRef {
+        let floats = |of: fn(&Summary) -> f64| -> ArrayRef {
             let values: Vec<f64> = cells.clone().map(of).collect();
             Arc::new(Float64Array::new(values.into(), Some(nulls.clone())))
         };
@@ -256,13 +294,13 @@ impl<'g> Held<'g> {
             Function::Count => {
                 arrays.push(Arc::new(Int64Array::from_iter_values(cells.map(|cell| cell.count.cast_signed()))));
             }
-            Function::Sum => arrays.push(floats(|cell| cell.sum)),
-            Function::Min => arrays.push(floats(Cell::min)),
+            Function::Sum => arrays.push(floats(|cell| cell.sum.value())),
+            Function::Min => arrays.push(floats(Summary::min)),
             Function::Max => arrays.push(floats(|cell| cell.max)),
             Function::Avg => {
                 let counts: Vec<u64> = cells.clone().map(|cell| cell.count).collect();
                 arrays.push(Arc::new(UInt64Array::new(counts.into(), Some(nulls.clone()))));
-                arrays.push(floats(|cell| cell.sum));
+                arrays.push(floats(|cell| cell.sum.value()));
             }
         }
     }

@@ -5,7 +5,6 @@
 //! can say the same: groups by labels, `date_bin` and `date_trunc`; `count`, `sum`, `min`, `max`, `avg` of a field; the last
 //! row of each group. The second half puts together what the partitions say, as for any other plan.
 
-mod cells;
 mod groups;
 mod latest;
 mod shape;
@@ -31,12 +30,15 @@ use super::tracks::{Tracks, TracksExec};
 
 /// The rule.
 #[derive(Debug)]
-pub(super) struct AggregateTracks;
+pub(super) struct AggregateTracks {
+    /// Whether what files know of whole stretches of time is used where it says the same.
+    pub summaries: bool,
+}
 
 impl PhysicalOptimizerRule for AggregateTracks {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
         plan.transform_up(|node| {
-            Ok(match over_tracks(&node)? {
+            Ok(match over_tracks(&node, self.summaries)? {
                 Some(instead) => Transformed::yes(instead),
                 None => Transformed::no(node),
             })
@@ -54,7 +56,7 @@ impl PhysicalOptimizerRule for AggregateTracks {
 }
 
 /// What takes the place of a node, if it is the first half of an aggregate that can be said of tracks.
-fn over_tracks(node: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+fn over_tracks(node: &Arc<dyn ExecutionPlan>, summaries: bool) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     let Some(aggregate) = node.downcast_ref::<AggregateExec>() else { return Ok(None) };
     if *aggregate.mode() != AggregateMode::Partial {
         return Ok(None);
@@ -68,8 +70,9 @@ fn over_tracks(node: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn Execution
         return replaced(&format!("LastRows of {}", scan.told), tracks, schema, Arc::new(latest)).map(Some);
     }
     let Some(shape) = Shape::of(aggregate, projection, tracks)? else { return Ok(None) };
-    let Some(groups) = Groups::of(shape, tracks) else { return Ok(None) };
-    replaced(&format!("AggregateByTrack of {}", scan.told), tracks, schema, Arc::new(groups)).map(Some)
+    let Some(groups) = Groups::of(shape, tracks, summaries) else { return Ok(None) };
+    let whole = if groups.has_summaries() { ", whole stretches from the summaries of files" } else { "" };
+    replaced(&format!("AggregateByTrack of {}{whole}", scan.told), tracks, schema, Arc::new(groups)).map(Some)
 }
 
 /// Makes the rows of one partition.

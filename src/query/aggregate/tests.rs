@@ -42,6 +42,17 @@ fn filled(chance: &Chance) -> Bench {
     bench
 }
 
+/// Buckets that are made of whole stretches, which files have summaries of.
+const SUMMARISED: [&str; 7] = [
+    "SELECT date_trunc('hour', time) AS t, host, avg(\"user\") AS u, max(system) AS s FROM cpu GROUP BY t, host ORDER BY t, host",
+    "SELECT date_bin('15 minutes', time) AS t, zone, sum(idle) AS i, count(idle) AS n, min(system) AS l FROM cpu GROUP BY t, zone ORDER BY t, zone",
+    "SELECT date_bin('30 minutes', time, TIMESTAMP '2026-01-31T12:15:00') AS t, sum(\"user\") AS n FROM cpu GROUP BY t ORDER BY t",
+    "SELECT date_trunc('day', time) AS t, max(\"user\") AS m, min(\"user\") AS l FROM cpu GROUP BY t ORDER BY t",
+    "SELECT host, sum(\"user\") AS s, count(\"user\") AS n FROM cpu WHERE time >= TIMESTAMP '2026-01-31T12:07:13' AND time < TIMESTAMP '2026-01-31T13:21:50' GROUP BY host ORDER BY host",
+    "SELECT date_trunc('hour', time) AS t, avg(\"user\") AS m FROM cpu WHERE time >= TIMESTAMP '2026-01-31T12:15:00' AND time <= TIMESTAMP '2026-01-31T13:30:00' GROUP BY t ORDER BY t",
+    "SELECT metric, count(*) AS n, sum(value) AS s, max(value) AS m FROM metrics GROUP BY metric ORDER BY metric",
+];
+
 const AGGREGATES: [&str; 12] = [
     "SELECT date_trunc('minute', time) AS t, max(\"user\") AS m FROM cpu WHERE host = 'a' GROUP BY t ORDER BY t",
     "SELECT date_trunc('hour', time) AS t, host, avg(\"user\") AS u, avg(system) AS s FROM cpu GROUP BY t, host ORDER BY t, host",
@@ -109,8 +120,17 @@ fn what_is_said_of_tracks_is_what_the_rows_say() {
     for seed in 0..12 {
         let bench = filled(&Chance::seeded(seed));
         let memory = in_memory(&bench);
-        let statements = [(AGGREGATES.as_slice(), "AggregateByTrack"), (&LAST_ROWS, "LastRows"), (&OTHERS, "Scan")];
-        for (statements, plan) in statements {
+        let statements = [
+            (AGGREGATES.as_slice(), "AggregateByTrack"),
+            (&SUMMARISED, "whole stretches from the summaries of files"),
+            (&LAST_ROWS, "LastRows"),
+            (&OTHERS, "Scan"),
+        ];
+        let merged = [false, true].into_iter().flat_map(|merged| statements.map(|told| (merged, told)));
+        for (merged, (statements, plan)) in merged {
+            if merged {
+                bench.store.compact().unwrap();
+            }
             for sql in statements {
                 let explained = bench.rows(&format!("EXPLAIN {sql}")).join("\n");
                 assert!(explained.contains(plan), "{sql}:\n{explained}");

@@ -4,6 +4,7 @@
 use std::io;
 
 use super::page::PageRef;
+use super::summary::Summaries;
 use crate::model::SeriesId;
 use crate::store::scale::TimeUnit;
 use crate::store::varint::{put, put_signed, take, take_signed};
@@ -42,6 +43,7 @@ pub(super) struct Index {
     /// By [`Column`].
     pub pages: [Vec<PageRef>; 3],
     pub entries: Vec<IndexEntry>,
+    pub summaries: Summaries,
 }
 
 impl Index {
@@ -61,6 +63,8 @@ impl Index {
             put(&mut plain, to.wrapping_sub(from) as u64);
             (series, first) = (i64::from(entry.series.0), from);
         }
+        put_pages(&self.summaries.pages, &mut plain);
+        self.summaries.encode(&mut plain);
         let mut packed = zstd::bulk::compress(&plain, 3)?;
         let (len, crc) = (packed.len() as u32, crc32c::crc32c(&packed));
         packed.extend_from_slice(&len.to_le_bytes());
@@ -83,8 +87,13 @@ impl Index {
             of_kind.map(|entry| u64::from(entry.rows)).sum()
         };
         let [times, floats, whole] = [values(&pages[0]), values(&pages[1]), values(&pages[2])];
+        // Files of before they were made have none.
+        let summaries = match rest.is_empty() {
+            true => Summaries::default(),
+            false => Summaries::decode(take_pages(rest)?, entries.len(), rest)?,
+        };
         let agree = times == floats + whole && floats == rows(false) && whole == rows(true);
-        (rest.is_empty() && agree).then_some(Index { unit, pages, entries })
+        (rest.is_empty() && agree).then_some(Index { unit, pages, entries, summaries })
     }
 }
 

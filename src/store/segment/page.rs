@@ -46,7 +46,7 @@ impl PageCompressor {
         Ok(PageCompressor { zstd: [Compressor::new(fast)?, Compressor::new(thorough)?], packed: Default::default() })
     }
 
-    fn compress(&mut self, plain: &[u8]) -> ParquetResult<&[u8]> {
+    pub fn compress(&mut self, plain: &[u8]) -> ParquetResult<&[u8]> {
         self.packed.iter_mut().for_each(Vec::clear);
         for (zstd, packed) in self.zstd.iter_mut().zip(&mut self.packed) {
             packed.reserve(zstd::zstd_safe::compress_bound(plain.len()));

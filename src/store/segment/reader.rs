@@ -11,8 +11,9 @@ use zstd::bulk::Decompressor;
 use super::delta;
 use super::index::{Column, Index, IndexEntry, TAIL, read_tail};
 use super::page::PageRef;
+use super::summary::{self, Stretch, Summarised, SummaryCache};
 use crate::catalog::SegmentRecord;
-use crate::model::{SeriesId, Span};
+use crate::model::{SeriesId, Span, Summary};
 use crate::store::StoreError;
 use crate::store::error::DiskContext;
 use crate::store::file::read_tail_of;
@@ -33,6 +34,8 @@ pub(in crate::store) struct Segment {
     /// First value of each page, by column.
     starts: [Vec<u32>; 3],
     by_series: Vec<u32>,
+    /// First summary of each page.
+    summary_starts: Vec<u32>,
     doomed: AtomicBool,
 }
 
@@ -52,8 +55,10 @@ impl Segment {
         let starts = index.pages.each_ref().map(|pages| {
             pages.iter().scan(0, |next, page| Some(std::mem::replace(next, *next + page.values))).collect()
         });
+        let pages = index.summaries.pages.iter();
+        let summary_starts = pages.scan(0, |next, page| Some(std::mem::replace(next, *next + page.values))).collect();
         let (disk, doomed) = (disk.clone(), AtomicBool::new(false));
-        Ok(Segment { record, path, disk, file, index, starts, by_series, doomed })
+        Ok(Segment { record, path, disk, file, index, starts, by_series, summary_starts, doomed })
     }
 
     /// The error that a reader of it gives.
@@ -67,9 +72,24 @@ impl Segment {
     }
 
     pub fn entry(&self, series: SeriesId) -> Option<&IndexEntry> {
+        Some(&self.entries()[self.place(series)?])
+    }
+
+    fn place(&self, series: SeriesId) -> Option<usize> {
         let entries = self.entries();
         let at = self.by_series.binary_search_by_key(&series, |&at| entries[at as usize].series).ok()?;
-        Some(&entries[self.by_series[at] as usize])
+        Some(self.by_series[at] as usize)
+    }
+
+    /// Where the summaries of a series lie; `None` where it has none here.
+    pub fn summarised(&self, series: SeriesId) -> Option<Summarised> {
+        let of = &self.index.summaries.of;
+        of.get(self.place(series)?).copied().filter(|of| of.count > 0)
+    }
+
+    /// Whether any series has summaries of stretches of which such a width is made.
+    pub fn has_summaries(&self, fits: impl Fn(i64) -> bool) -> bool {
+        self.index.summaries.of.iter().any(|of| of.count > 0 && fits(of.width()))
     }
 
     pub fn unit(&self) -> TimeUnit {
@@ -78,8 +98,11 @@ impl Segment {
 
     /// Bytes the index takes in memory, roughly.
     pub fn index_bytes(&self) -> usize {
-        let pages: usize = self.index.pages.iter().map(Vec::len).sum();
-        self.entries().len() * (size_of::<IndexEntry>() + size_of::<u32>()) + pages * (size_of::<PageRef>() + 4)
+        let pages: usize = self.index.pages.iter().chain([&self.index.summaries.pages]).map(Vec::len).sum();
+        let summaries = self.index.summaries.of.len() * size_of::<Summarised>();
+        self.entries().len() * (size_of::<IndexEntry>() + size_of::<u32>())
+            + pages * (size_of::<PageRef>() + 4)
+            + summaries
     }
 
     /// Removes the file when the last reader lets go of it.
@@ -115,6 +138,8 @@ pub(in crate::store) struct Cursor {
     times: ColumnCursor<i64>,
     floats: ColumnCursor<f64>,
     whole: ColumnCursor<i64>,
+    /// The page of summaries that was read last.
+    summaries: Option<(usize, Arc<[Stretch]>)>,
 }
 
 impl Cursor {
@@ -125,6 +150,7 @@ impl Cursor {
             times: ColumnCursor::new(Column::Time, put_whole),
             floats: ColumnCursor::new(Column::Value, put_floats),
             whole: ColumnCursor::new(Column::Unscaled, put_whole),
+            summaries: None,
         }
     }
 
@@ -157,6 +183,55 @@ impl Cursor {
             }
         }
         Ok((times, values))
+    }
+
+    /// Hands on the summaries of the stretches that begin within `span`, with where they begin.
+    pub fn summaries_within(
+        &mut self,
+        of: Summarised,
+        span: Span,
+        cache: &SummaryCache,
+        mut take: impl FnMut(i64, &Summary),
+    ) -> Result<(), StoreError> {
+        let (width, mut at, end) = (of.width(), of.first, of.first + of.count);
+        while at < end {
+            let page = self.segment.summary_starts.partition_point(|&start| start <= at) - 1;
+            let stretches = self.page_of_summaries(page, cache)?;
+            let start = self.segment.summary_starts[page];
+            let to = end.min(start + stretches.len() as u32);
+            // By time: those of the span lie beside each other.
+            for (number, summary) in &stretches[(at - start) as usize..(to - start) as usize] {
+                let begins = number.saturating_mul(width);
+                if (span.start.nanos()..span.end.nanos()).contains(&begins) {
+                    take(begins, summary);
+                }
+            }
+            at = to;
+        }
+        Ok(())
+    }
+
+    fn page_of_summaries(&mut self, page: usize, cache: &SummaryCache) -> Result<Arc<[Stretch]>, StoreError> {
+        if let Some((_, stretches)) = self.summaries.as_ref().filter(|(last, _)| *last == page) {
+            return Ok(stretches.clone());
+        }
+        let number = self.segment.record.number;
+        let stretches = match cache.get(number, page) {
+            Some(known) => known,
+            None => {
+                let place = &self.segment.index.summaries.pages[page];
+                let plain = self.pages.read(&self.segment, place)?;
+                let mut stretches = Vec::with_capacity(place.values as usize);
+                if summary::decode(plain, place.values as usize, &mut stretches).is_none() {
+                    return Err(self.segment.damaged(format!("the summaries at byte {} do not decode", place.offset)));
+                }
+                let stretches = Arc::from(stretches);
+                cache.put(number, page, &stretches);
+                stretches
+            }
+        };
+        self.summaries = Some((page, stretches.clone()));
+        Ok(stretches)
     }
 
     /// The times of an entry that lie in a span, and which of its rows these are.

@@ -13,6 +13,7 @@ use super::delta::DeltaEncoder;
 use super::index::{Column, Index, IndexEntry};
 use super::page::{Chunk, PageCompressor, PageRef, put_levels, put_runs};
 use super::schema;
+use super::summary::{Summaries, Summariser};
 use crate::model::SeriesId;
 use crate::store::StoreError;
 use crate::store::file::{FileSink, Written};
@@ -42,6 +43,7 @@ pub(in crate::store) struct SegmentWriter {
     compressor: PageCompressor,
     group: Group,
     index: Index,
+    summaries: Summariser,
     rows: u64,
     values: [u32; 2],
     sorted_until: Option<(Box<str>, SeriesId)>,
@@ -73,7 +75,8 @@ impl SegmentWriter {
             label: new.label,
             compressor: PageCompressor::new()?,
             group: Group::default(),
-            index: Index { unit, pages: Default::default(), entries: Vec::new() },
+            index: Index { unit, pages: Default::default(), entries: Vec::new(), summaries: Summaries::default() },
+            summaries: Summariser::default(),
             rows: 0,
             values: [0; 2],
             sorted_until: None,
@@ -115,6 +118,7 @@ impl SegmentWriter {
         let scale = points.values.scale();
         let row = u32::try_from(self.rows).expect("a segment holds fewer than 2^32 samples");
         let (value, first) = (self.values[usize::from(scale.is_some())], first.nanos());
+        self.summaries.begin(points);
         self.index.entries.push(IndexEntry { series, row, rows: 0, value, scale, first, last: first });
     }
 
@@ -129,6 +133,7 @@ impl SegmentWriter {
         self.values[usize::from(entry.scale.is_some())] += rows;
         self.rows += u64::from(rows);
 
+        self.summaries.add(points, &mut self.compressor).map_err(parquet::errors::ParquetError::from)?;
         let mut from = 0;
         while from < points.len() {
             let to = points.len().min(from + GROUP_ROWS - self.group.times.len());
@@ -146,6 +151,11 @@ impl SegmentWriter {
         if !self.group.runs.is_empty() {
             self.write_group()?;
         }
+        let offset = self.out.bytes_written() as u64;
+        let summaries = self.summaries.finish(offset, &mut self.compressor);
+        let (bytes, summaries) = summaries.map_err(parquet::errors::ParquetError::from)?;
+        self.out.write_all(&bytes).map_err(parquet::errors::ParquetError::from)?;
+        self.index.summaries = summaries;
         self.out.flush().map_err(parquet::errors::ParquetError::from)?;
         let body = self.out.inner_mut().end_body().map_err(parquet::errors::ParquetError::from)?;
         let index = self.index.encode().map_err(parquet::errors::ParquetError::from)?;
