@@ -20,7 +20,7 @@ const WORTH: i64 = 60;
 /// Samples of a series for which summaries are made.
 const SAMPLES_MIN: usize = 120;
 /// Summaries that a page holds.
-const PAGE: usize = 4096;
+const PAGE: usize = 1024;
 
 /// The summaries of one series in a segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
