@@ -280,7 +280,7 @@ impl Scan {
         mut take: impl FnMut(i64, &Summary),
     ) -> Result<Vec<Span>, StoreError> {
         let kept = self.span.intersect(self.snapshot.kept.span(series));
-        let at_rest = self.cursors.iter().map(|cursor| cursor.segment());
+        let at_rest = self.cursors.iter().map(Cursor::segment);
         let at_rest = at_rest.map(|segment| segment.entry(series).map(|entry| (entry.first, entry.last)));
         let in_heads = self
             .snapshot
