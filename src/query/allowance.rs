@@ -2,24 +2,23 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use datafusion::common::resources_err;
 use datafusion::error::Result;
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation};
+use datafusion::execution::memory_pool::{FairSpillPool, MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation};
 
-/// The pool of all statements as one of them sees it.
+/// The pool of all statements as one of them sees it. What its sorts and joins take is shared out fairly within its own limit,
+/// so that each spills before nothing is left for the others.
 #[derive(Debug)]
 pub(super) struct Allowance {
     shared: Arc<dyn MemoryPool>,
+    own: FairSpillPool,
     limit: usize,
-    held: AtomicUsize,
 }
 
 impl Allowance {
     /// At most `limit` bytes of `shared`.
     pub fn of(shared: Arc<dyn MemoryPool>, limit: usize) -> Allowance {
-        Allowance { shared, limit, held: AtomicUsize::new(0) }
+        Allowance { shared, own: FairSpillPool::new(limit), limit }
     }
 }
 
@@ -35,40 +34,32 @@ impl MemoryPool for Allowance {
     }
 
     fn register(&self, consumer: &MemoryConsumer) {
+        self.own.register(consumer);
         self.shared.register(consumer);
     }
 
     fn unregister(&self, consumer: &MemoryConsumer) {
+        self.own.unregister(consumer);
         self.shared.unregister(consumer);
     }
 
     fn grow(&self, reservation: &MemoryReservation, additional: usize) {
-        self.held.fetch_add(additional, Ordering::Relaxed);
+        self.own.grow(reservation, additional);
         self.shared.grow(reservation, additional);
     }
 
     fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
-        self.held.fetch_sub(shrink, Ordering::Relaxed);
+        self.own.shrink(reservation, shrink);
         self.shared.shrink(reservation, shrink);
     }
 
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
-        let held = self.held.fetch_add(additional, Ordering::Relaxed);
-        let grown = if held.saturating_add(additional) > self.limit {
-            resources_err!(
-                "{additional} bytes beside {held} are more than the {} that a statement may hold",
-                self.limit
-            )
-        } else {
-            self.shared.try_grow(reservation, additional)
-        };
-        grown.inspect_err(|_| {
-            self.held.fetch_sub(additional, Ordering::Relaxed);
-        })
+        self.own.try_grow(reservation, additional)?;
+        self.shared.try_grow(reservation, additional).inspect_err(|_| self.own.shrink(reservation, additional))
     }
 
     fn reserved(&self) -> usize {
-        self.held.load(Ordering::Relaxed)
+        self.own.reserved()
     }
 
     fn memory_limit(&self) -> MemoryLimit {
@@ -78,8 +69,6 @@ impl MemoryPool for Allowance {
 
 #[cfg(test)]
 mod tests {
-    use datafusion::execution::memory_pool::FairSpillPool;
-
     use super::*;
 
     #[test]

@@ -262,6 +262,14 @@ fn a_statement_holds_no_more_than_one_may() {
     let sorted = "SELECT count(*) AS n FROM (SELECT row_number() OVER (ORDER BY value DESC, host) AS r FROM metrics) WHERE r > 50000";
     let sorted = server.sql(sorted);
     assert_eq!(number(&sorted), 150_000.0);
+    for part in 0..4 {
+        let lines = |tick: i64| format!("load,host=more v={} {}\n", tick % 7919, 1_710_000_000_000_000_000 + tick);
+        server.write(&(part * 100_000..(part + 1) * 100_000).map(lines).collect::<String>());
+    }
+    let sorted = "SELECT row_number() OVER (ORDER BY value DESC, host) AS r FROM metrics";
+    let told = server.sql(&format!("EXPLAIN ANALYZE SELECT count(*) FROM ({sorted}) WHERE r > 5"));
+    let told = told[0]["plan"].as_str().unwrap();
+    assert!(told.match_indices("spill_count=").any(|(at, _)| !told[at..].starts_with("spill_count=0")), "{told}");
     let texts =
         "SELECT concat(CAST(time AS TEXT), host, CAST(time AS TEXT), CAST(time AS TEXT), host) AS k FROM metrics";
     let gathered = format!("SELECT count(*) AS n FROM ({texts}) a JOIN ({texts}) b ON a.k = b.k");
