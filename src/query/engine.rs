@@ -25,10 +25,12 @@ use datafusion::scalar::ScalarValue;
 use super::aggregate::AggregateTracks;
 use super::allowance::Allowance;
 use super::answer::{Answer, Held};
+use super::approx_percentile::approx_percentile;
 use super::array_labels::ArrayLabels;
 use super::cache::{CacheStats, ResultCache};
 use super::error::QueryError;
 use super::forecast::ForecastFunction;
+use super::gapfill::{self, FillGaps, GapFillPlanner};
 use super::growth;
 use super::instant::InstantFunction;
 use super::pace::{Elapsed, PaceJoins};
@@ -399,13 +401,18 @@ fn base_session(
         .with_config(config)
         .with_runtime_env(runtime)
         .with_default_features()
+        .with_analyzer_rule(Arc::new(FillGaps))
+        .with_query_planner(Arc::new(GapFillPlanner))
         .with_physical_optimizer_rules(rules)
         .build();
-    for function in growth::functions() {
+    for function in growth::functions().chain([approx_percentile()]) {
         base.register_udaf(Arc::new(function))?;
     }
     let bin = datafusion::functions::datetime::date_bin();
     base.register_udf(Arc::new(ScalarUDF::clone(&bin).with_aliases(["time_bucket"])))?;
+    for function in gapfill::functions() {
+        base.register_udf(Arc::new(function))?;
+    }
     for name in UNBOUNDED {
         base.deregister_udf(name)?;
     }

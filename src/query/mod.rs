@@ -3,6 +3,7 @@
 mod aggregate;
 mod allowance;
 mod answer;
+mod approx_percentile;
 mod array_labels;
 mod cache;
 mod derived;
@@ -10,6 +11,7 @@ mod dimension;
 mod engine;
 mod error;
 mod forecast;
+mod gapfill;
 mod growth;
 mod instant;
 mod moment;

@@ -224,6 +224,11 @@ impl Sketch {
         self.bins.iter().map(|bin| bin.count()).sum()
     }
 
+    /// Bytes of memory that the bins take.
+    pub fn size(&self) -> usize {
+        self.bins.capacity() * size_of::<Bin>()
+    }
+
     /// The value below which a share `q` (0 to 1) of the values lies, interpolated between neighbours as
     /// [`super::quantile`] does. `None` for an empty sketch and `q` outside 0 to 1.
     ///
