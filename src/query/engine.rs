@@ -171,7 +171,10 @@ impl Engine {
         if let Some(values) = parameters {
             plan = plan.replace_params_with_values(&values)?;
         }
-        let state = context.state();
+        let mut state = context.state();
+        if is_plain(&plan)? {
+            state.config_mut().options_mut().optimizer.max_passes = 1;
+        }
         let made = running.until_ended(state.create_physical_plan(&plan)).await.map_err(QueryError::Ended)?;
         let made = made?;
         if !reads_the_store(&plan)? {
@@ -446,6 +449,23 @@ fn reads_the_store(plan: &LogicalPlan) -> Result<bool, DataFusionError> {
         Ok(if reads { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     })?;
     Ok(reads)
+}
+
+/// Whether a statement has only what one pass of the optimizer's rules does all about; a second is half of what planning costs.
+fn is_plain(plan: &LogicalPlan) -> Result<bool, DataFusionError> {
+    let mut is_plain = true;
+    plan.apply_with_subqueries(|node| {
+        is_plain &= matches!(
+            node,
+            LogicalPlan::Projection(_)
+                | LogicalPlan::Sort(_)
+                | LogicalPlan::Aggregate(_)
+                | LogicalPlan::Filter(_)
+                | LogicalPlan::TableScan(_)
+        );
+        Ok(if is_plain { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
+    })?;
+    Ok(is_plain)
 }
 
 fn killed(number: u64) -> Result<RecordBatch, DataFusionError> {

@@ -19,7 +19,7 @@ use datafusion::scalar::ScalarValue;
 use super::dimension::{Dimension, TextColumn, text_type};
 use super::moment::Moment;
 use super::stream::{BlockingPartition, Reader, of_store, plan, projected};
-use super::tracks::{Track, Tracks, TracksExec, in_parts};
+use super::tracks::{Track, Tracks, TracksExec};
 use crate::model::{Sample, SeriesId, Span, Timestamp};
 use crate::store::Snapshot;
 
@@ -159,8 +159,10 @@ impl TableProvider for SamplesTable {
         });
         let schema = projected(&self.schema, projection)?;
         let tracks: Vec<Track> = series.iter().map(|&id| Track { series: [Some(id)].into() }).collect();
-        let parts = in_parts(tracks, state.config().target_partitions());
-        let partitions = parts.iter().map(|part| {
+        let over = (self.snapshot.clone(), self.dimension.clone());
+        let fields = vec!["value".to_owned()];
+        let tracks = Arc::new(Tracks::new(over, span, fields, tracks, state.config().target_partitions()));
+        let partitions = tracks.parts.iter().map(|part| {
             let series: Vec<SeriesId> = part.iter().map(Track::any).collect();
             self.partition(&series, span, &schema, limit)
         });
@@ -168,8 +170,6 @@ impl TableProvider for SamplesTable {
         if self.moment.is_some() {
             return Ok(inner);
         }
-        let (snapshot, dimension) = (self.snapshot.clone(), self.dimension.clone());
-        let tracks = Arc::new(Tracks { snapshot, dimension, span, fields: vec!["value".to_owned()], parts });
         let told = format!("SamplesScan: {}", self.metric.as_deref().unwrap_or("metrics"));
         Ok(Arc::new(TracksExec { told, tracks, chooses: false, inner }))
     }

@@ -20,6 +20,8 @@ use crate::store::Snapshot;
 const ROWS: u64 = 1 << 16;
 /// Nanoseconds from sample to sample where nobody knows.
 const STEP: u64 = 1_000_000_000;
+/// Samples that are read sooner than a second thread has begun; tests have few and want several partitions.
+const FEW: f64 = if cfg!(test) { 256.0 } else { 65_536.0 };
 
 /// Series of the same labels, by field: a row of theirs is a time at which any of them has a sample.
 pub(super) struct Track {
@@ -37,20 +39,6 @@ impl Track {
     }
 }
 
-/// Tracks in as many lists as there are partitions, at least one.
-pub(super) fn in_parts(tracks: Vec<Track>, partitions: usize) -> Vec<Arc<[Track]>> {
-    let share = tracks.len().div_ceil(partitions.max(1)).max(1);
-    let mut parts: Vec<Arc<[Track]>> = Vec::new();
-    let mut rest = tracks.into_iter().peekable();
-    while rest.peek().is_some() {
-        parts.push(rest.by_ref().take(share).collect());
-    }
-    if parts.is_empty() {
-        parts.push(Arc::new([]));
-    }
-    parts
-}
-
 /// What a scan is over.
 pub(super) struct Tracks {
     pub snapshot: Snapshot,
@@ -63,6 +51,34 @@ pub(super) struct Tracks {
 }
 
 impl Tracks {
+    /// Tracks of a snapshot in lists, at most as many as there are to be partitions and none without enough to do.
+    pub fn new(
+        (snapshot, dimension): (Snapshot, Arc<Dimension>),
+        span: Span,
+        fields: Vec<String>,
+        tracks: Vec<Track>,
+        partitions: usize,
+    ) -> Tracks {
+        let mut made = Tracks { snapshot, dimension, span, fields, parts: Vec::new() };
+        let samples: f64 = tracks.iter().flat_map(Track::all).map(|id| made.samples(id)).sum();
+        let partitions = ((samples / FEW) as usize).clamp(1, partitions.max(1));
+        let share = tracks.len().div_ceil(partitions).max(1);
+        let mut rest = tracks.into_iter().peekable();
+        while rest.peek().is_some() {
+            made.parts.push(rest.by_ref().take(share).collect());
+        }
+        if made.parts.is_empty() {
+            made.parts.push(Arc::new([]));
+        }
+        made
+    }
+
+    /// About as many samples of a series lie in the span.
+    fn samples(&self, series: SeriesId) -> f64 {
+        self.range(series)
+            .map_or(0.0, |(first, last)| last.saturating_sub(first) as f64 * self.rows_a_nanosecond(series))
+    }
+
     /// First and last time that a series may have in the span; `None` where it has none.
     pub fn range(&self, series: SeriesId) -> Option<(i64, i64)> {
         let (first, last) = self.snapshot.time_range(series)?;

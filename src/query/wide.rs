@@ -21,7 +21,7 @@ use datafusion::scalar::ScalarValue;
 use super::dimension::{Dimension, TextColumn, text_type};
 use super::samples::{BATCH_ROWS, Reach, divided, reach, time_type};
 use super::stream::{BlockingPartition, Reader, of_store, plan, projected};
-use super::tracks::{Track, Tracks, TracksExec, in_parts};
+use super::tracks::{Track, Tracks, TracksExec};
 use crate::model::{SeriesId, Span};
 use crate::store::{Columns, Scan, Snapshot};
 
@@ -138,9 +138,9 @@ impl TableProvider for WideTable {
         let compared: Vec<Compared> = filters.iter().filter_map(|filter| self.compared(filter)).collect();
         let tracks = self.tracks(state, &of_series, span)?;
         let schema = projected(&self.schema, projection)?;
-        let parts = in_parts(tracks, state.config().target_partitions());
-        let (snapshot, dimension) = (self.snapshot.clone(), self.dimension.clone());
-        let tracks = Arc::new(Tracks { snapshot, dimension, span, fields: self.fields.clone(), parts });
+        let over = (self.snapshot.clone(), self.dimension.clone());
+        let partitions = state.config().target_partitions();
+        let tracks = Arc::new(Tracks::new(over, span, self.fields.clone(), tracks, partitions));
         let partitions = tracks.parts.iter().map(|part| {
             let (rows, part) = (Rows::new(&tracks, part, &schema, compared.clone()), part.clone());
             BlockingPartition::boxed(schema.clone(), move |out| rows.read(&part, limit, out))

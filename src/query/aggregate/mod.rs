@@ -18,9 +18,9 @@ use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::config::ConfigOptions;
 use datafusion::error::Result;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
-use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use datafusion::physical_plan::projection::ProjectionExec;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
 use self::groups::Groups;
 use self::latest::Latest;
@@ -55,17 +55,34 @@ impl PhysicalOptimizerRule for AggregateTracks {
     }
 }
 
-/// What takes the place of a node, if it is the first half of an aggregate that can be said of tracks.
+/// What takes the place of a node, if it is half of an aggregate that can be said of tracks.
 fn over_tracks(node: &Arc<dyn ExecutionPlan>, summaries: bool) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     let Some(aggregate) = node.downcast_ref::<AggregateExec>() else { return Ok(None) };
-    if *aggregate.mode() != AggregateMode::Partial {
+    match aggregate.mode() {
+        AggregateMode::Partial => first_half(aggregate, node.schema(), summaries),
+        AggregateMode::FinalPartitioned => second_half(aggregate),
+        _ => Ok(None),
+    }
+}
+
+/// Of what comes from one partition, the second half is done in one, too: there is nothing to share out.
+fn second_half(aggregate: &AggregateExec) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    let input = aggregate.input();
+    if !input.is::<TracksExec>() || input.output_partitioning().partition_count() > 1 {
         return Ok(None);
     }
+    let (group_by, aggregates) = (aggregate.group_expr().clone(), aggregate.aggr_expr().to_vec());
+    let (filters, schema) = (aggregate.filter_expr().to_vec(), aggregate.input_schema());
+    let alone = AggregateExec::try_new(AggregateMode::Final, group_by, aggregates, filters, input.clone(), schema)?;
+    Ok(Some(Arc::new(alone)))
+}
+
+fn first_half(aggregate: &AggregateExec, schema: SchemaRef, summaries: bool) -> Result<Option<Arc<dyn ExecutionPlan>>> {
     let projection = aggregate.input().downcast_ref::<ProjectionExec>();
     let below = projection.map_or(aggregate.input(), |projection| projection.input());
     let scan = below.downcast_ref::<TracksExec>().filter(|scan| scan.fetch().is_none() && !scan.chooses);
     let Some(scan) = scan else { return Ok(None) };
-    let (tracks, schema) = (&scan.tracks, node.schema());
+    let tracks = &scan.tracks;
     if let Some(latest) = Latest::of(aggregate, projection, tracks) {
         return replaced(&format!("LastRows of {}", scan.told), tracks, schema, Arc::new(latest)).map(Some);
     }
