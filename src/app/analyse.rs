@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::files::{self, DetectArgs};
 use super::global::{Global, WrongUsage};
 use super::print::Printer;
 use super::source::Source;
@@ -38,6 +39,14 @@ pub(super) struct FoundArgs {
     limit: usize,
 }
 
+#[derive(Args)]
+pub(super) struct AnomaliesArgs {
+    #[command(flatten)]
+    found: FoundArgs,
+    #[command(flatten)]
+    detect: DetectArgs,
+}
+
 fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
@@ -55,7 +64,11 @@ pub(super) fn forecast(global: &Global, args: &ForecastArgs, printer: &mut Print
     answer(global, &statement, printer)
 }
 
-pub(super) fn anomalies(global: &Global, args: &FoundArgs, printer: &mut Printer) -> anyhow::Result<()> {
+pub(super) fn anomalies(global: &Global, args: &AnomaliesArgs, printer: &mut Printer) -> anyhow::Result<()> {
+    if let Some(file) = &args.detect.input {
+        return files::anomalies(global, &args.detect, file);
+    }
+    let args = &args.found;
     let mut conditions = span(args)?;
     conditions.extend(args.metric.as_ref().map(|like| format!("metric LIKE {}", literal(like))));
     answer(

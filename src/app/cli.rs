@@ -38,7 +38,7 @@ enum Command {
     /// Forecast a metric, with intervals
     Forecast(analyse::ForecastArgs),
     /// What was unusual
-    Anomalies(analyse::FoundArgs),
+    Anomalies(analyse::AnomaliesArgs),
     /// What moved with what
     Correlate(analyse::FoundArgs),
     /// Run a pipeline over stored history: to fill a new one, to try one, or to hold it against what is stored

@@ -9,6 +9,7 @@ mod collect;
 mod demo;
 mod edges;
 mod export;
+mod files;
 mod global;
 mod governor;
 mod import;

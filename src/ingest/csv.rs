@@ -33,7 +33,7 @@ use super::format::{Bad, ReadError, Shown, metric_name};
 use super::ndjson::{borrowed, push_labels};
 use crate::flow::Refusal;
 
-const TIME_NAMES: [&str; 7] = ["time", "timestamp", "ts", "date", "datetime", "_time", "unix_timestamp"];
+pub(super) const TIME_NAMES: [&str; 7] = ["time", "timestamp", "ts", "date", "datetime", "_time", "unix_timestamp"];
 const METRIC_NAMES: [&str; 2] = ["metric", "name"];
 /// Cells that stand for nothing: they do not decide what a column holds.
 const NOTHING: [&str; 6] = ["nan", "na", "n/a", "null", "none", "-"];
@@ -257,7 +257,7 @@ impl Plan {
         let numbers = self.numbers;
         for (at, column) in self.columns.iter_mut().enumerate().filter(|(_, column)| column.role == Role::Undecided) {
             let cell = records.cell(at);
-            if cell.is_empty() || NOTHING.iter().any(|nothing| cell.eq_ignore_ascii_case(nothing.as_bytes())) {
+            if no_number(cell) {
                 continue;
             }
             let whole = cell.iter().all(u8::is_ascii_digit);
@@ -372,7 +372,7 @@ fn same(text: &str, name: &str) -> bool {
 }
 
 /// The column of this name, or of this name in other case.
-fn find(header: &[String], name: &str) -> Option<usize> {
+pub(super) fn find(header: &[String], name: &str) -> Option<usize> {
     header.iter().position(|text| text == name).or_else(|| header.iter().position(|text| same(text, name)))
 }
 
@@ -408,14 +408,19 @@ fn no_column(option: &str, name: &str, header: &[String]) -> ReadError {
     ReadError::Header(format!("no column `{name}` for --{option}: the columns are {}", named(header)))
 }
 
+/// Whether a cell says that there is none.
+pub(super) fn no_number(cell: &[u8]) -> bool {
+    cell.is_empty() || NOTHING.iter().any(|nothing| cell.eq_ignore_ascii_case(nothing.as_bytes()))
+}
+
 /// The first columns' names.
-fn named(header: &[String]) -> String {
+pub(super) fn named(header: &[String]) -> String {
     let names: Vec<String> = header.iter().take(NAMED_MAX).map(|name| Shown(name.as_bytes()).to_string()).collect();
     let more = header.len().saturating_sub(NAMED_MAX);
     if more == 0 { names.join(", ") } else { format!("{} and {more} more", names.join(", ")) }
 }
 
-fn number(cell: &[u8]) -> Option<f64> {
+pub(super) fn number(cell: &[u8]) -> Option<f64> {
     let unsigned = cell.strip_prefix(b"+").unwrap_or(cell);
     fast_float2::parse(unsigned).ok()
 }

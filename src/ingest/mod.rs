@@ -10,6 +10,7 @@ mod csv_time;
 mod distribution;
 mod exec;
 mod format;
+mod frame;
 mod gather;
 mod graphite;
 pub mod http_client;
@@ -44,6 +45,7 @@ pub use exec::{ExecFormat, ExecSource, ExecSpec};
 #[cfg(feature = "program")]
 pub(crate) use format::Brief;
 pub use format::{Compression, Format, ReadError, UnknownFormat};
+pub use frame::{Frame, FrameRow, Moment};
 pub use gather::{About, Fault, Faults, Gather, TimeBounds};
 pub use graphite::read_graphite_line;
 pub use json::{JsonMetric, JsonRules, JsonSource, JsonSpec, LabelPlace, Place};

@@ -2,6 +2,7 @@
 
 mod backtest;
 mod correlation;
+pub mod detect;
 mod distinct;
 mod forecast;
 mod growth;
