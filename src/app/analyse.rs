@@ -1,5 +1,8 @@
 //! `forecast`, `anomalies`, `correlate`: the analysis tables, asked by flags.
 
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
 use clap::Args;
 
 use super::files::{self, DetectArgs};
@@ -45,6 +48,9 @@ pub(super) struct AnomaliesArgs {
     found: FoundArgs,
     #[command(flatten)]
     detect: DetectArgs,
+    /// Hold every method against incidents that there were: a CSV of their start and end
+    #[arg(long, value_name = "FILE", conflicts_with = "input")]
+    backtest: Option<PathBuf>,
 }
 
 fn literal(text: &str) -> String {
@@ -68,6 +74,9 @@ pub(super) fn anomalies(global: &Global, args: &AnomaliesArgs, printer: &mut Pri
     if let Some(file) = &args.detect.input {
         return files::anomalies(global, &args.detect, file);
     }
+    if let Some(file) = &args.backtest {
+        return backtest(global, args.found.metric.as_deref(), file, printer);
+    }
     let args = &args.found;
     let mut conditions = span(args)?;
     conditions.extend(args.metric.as_ref().map(|like| format!("metric LIKE {}", literal(like))));
@@ -80,6 +89,38 @@ pub(super) fn anomalies(global: &Global, args: &AnomaliesArgs, printer: &mut Pri
         ),
         printer,
     )
+}
+
+fn backtest(global: &Global, metric: Option<&str>, file: &Path, printer: &mut Printer) -> anyhow::Result<()> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let incidents = incidents(&text).map_err(|fault| WrongUsage(format!("{}: {fault}", file.display())))?;
+    let statement = format!(
+        "SELECT * FROM backtest_detector({}, {}) ORDER BY f1 DESC, false_a_day, method, threshold",
+        literal(metric.unwrap_or("%")),
+        literal(&incidents)
+    );
+    answer(global, &statement, printer)
+}
+
+/// `start/end` of each line, as SQL takes them.
+fn incidents(text: &str) -> Result<String, String> {
+    let mut lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let header: Vec<&str> = lines.next().map_or("", |(_, line)| line).split(',').map(str::trim).collect();
+    let column = |name: &str| {
+        header.iter().position(|header| header.eq_ignore_ascii_case(name)).ok_or_else(|| {
+            format!("no column `{name}`: its first line names `start` and `end`, each further one is an incident")
+        })
+    };
+    let (start, end) = (column("start")?, column("end")?);
+    let incident = |(at, line): (usize, &str)| {
+        let cells: Vec<&str> = line.split(',').map(str::trim).collect();
+        let time = |column: usize| {
+            let text = cells.get(column).copied().unwrap_or_default();
+            Timestamp::parse(text).map_err(|error| format!("line {}: {error}", at + 1))
+        };
+        Ok(format!("{}/{}", time(start)?, time(end)?))
+    };
+    Ok(lines.map(incident).collect::<Result<Vec<String>, String>>()?.join(", "))
 }
 
 pub(super) fn correlate(global: &Global, args: &FoundArgs, printer: &mut Printer) -> anyhow::Result<()> {
@@ -108,20 +149,22 @@ fn filter(conditions: &[String]) -> String {
     if conditions.is_empty() { String::new() } else { format!("WHERE {}", conditions.join(" AND ")) }
 }
 
+/// A moment as SQL has it.
+pub(super) fn moment(text: &str) -> Result<String, WrongUsage> {
+    if let Ok(ago) = humantime::parse_duration(text) {
+        return Ok(format!("now() - interval '{} seconds'", ago.as_secs_f64()));
+    }
+    Timestamp::parse(text).map(|time| literal(&time.to_string())).map_err(|error| WrongUsage(error.to_string()))
+}
+
 /// Conditions that leave what touches the span.
 fn span(args: &FoundArgs) -> Result<Vec<String>, WrongUsage> {
-    let at = |text: &String| -> Result<String, WrongUsage> {
-        if let Ok(ago) = humantime::parse_duration(text) {
-            return Ok(format!("now() - interval '{} seconds'", ago.as_secs_f64()));
-        }
-        Timestamp::parse(text).map(|time| literal(&time.to_string())).map_err(|error| WrongUsage(error.to_string()))
-    };
     let mut conditions = Vec::new();
     if let Some(from) = &args.from {
-        conditions.push(format!("\"end\" >= {}", at(from)?));
+        conditions.push(format!("\"end\" >= {}", moment(from)?));
     }
     if let Some(to) = &args.to {
-        conditions.push(format!("time < {}", at(to)?));
+        conditions.push(format!("time < {}", moment(to)?));
     }
     Ok(conditions)
 }

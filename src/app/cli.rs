@@ -6,7 +6,9 @@ use clap::{Parser, Subcommand};
 
 use super::global::{Color, Global, WrongUsage};
 use super::print::Printer;
-use super::{analyse, backup, check, demo, export, import, pipelines, replay, report, serve, sql, stats, verify};
+use super::{
+    analyse, backup, check, demo, explain, export, import, pipelines, replay, report, serve, sql, stats, verify,
+};
 use crate::config::ConfigFaults;
 
 const FAILED: u8 = 1;
@@ -41,6 +43,8 @@ enum Command {
     Anomalies(analyse::AnomaliesArgs),
     /// What moved with what
     Correlate(analyse::FoundArgs),
+    /// What changed most: in a window of history against its past, or between two files
+    Explain(explain::ExplainArgs),
     /// Run a pipeline over stored history: to fill a new one, to try one, or to hold it against what is stored
     Replay(replay::ReplayArgs),
     /// Check settings, pipelines and queries: every fault at once
@@ -96,6 +100,7 @@ fn command(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Forecast(args) => analyse::forecast(global, args, &mut printer)?,
         Command::Anomalies(args) => analyse::anomalies(global, args, &mut printer)?,
         Command::Correlate(args) => analyse::correlate(global, args, &mut printer)?,
+        Command::Explain(args) => explain::explain(global, args, &mut printer)?,
         Command::Replay(args) => return replay::replay(global, args, &mut printer),
         Command::Check(args) => return check::check(global, args),
         Command::Verify => return verify::verify(global, &mut printer),

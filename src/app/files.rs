@@ -39,6 +39,9 @@ pub(super) struct DetectArgs {
     /// Score from which a value is anomalous [default: 2.4; 3 for zscore, 1.25 with --group]
     #[arg(long, value_name = "SCORE")]
     pub threshold: Option<f64>,
+    /// With zscore: values that a score is made against
+    #[arg(long, value_name = "N", default_value_t = Z_WINDOW)]
+    pub window: usize,
 }
 
 impl DetectArgs {
@@ -47,6 +50,10 @@ impl DetectArgs {
             let names = Method::ALL.map(Method::name).join(", ");
             WrongUsage(format!("--method {} is none: write one of {names}", self.method))
         })
+    }
+
+    fn detector(&self, method: Method) -> Detector {
+        Detector::new(method, self.window)
     }
 
     fn threshold(&self, method: Method) -> Result<f64, WrongUsage> {
@@ -71,8 +78,8 @@ pub(super) fn anomalies(global: &Global, args: &DetectArgs, file: &str) -> anyho
     let bar = input::progress(std::fs::metadata(file).map_or(0, |meta| meta.len()));
     let mut reader = input::open(file, &bar).with_context(|| format!("cannot read {file}"))?;
     let judge = |frame: &mut Frame<'_>, rows: &mut Output<'_>| match args.group {
-        true => judge_together(frame, method, threshold, rows),
-        false => judge_each(frame, method, threshold, rows),
+        true => judge_together(frame, || args.detector(method), threshold, rows),
+        false => judge_each(frame, || args.detector(method), threshold, rows),
     };
     let schema = if args.group { group_schema() } else { each_schema() };
     let out = writer(args.output.as_ref())?;
@@ -122,13 +129,18 @@ fn time_of(row: &FrameRow) -> i64 {
 }
 
 /// A row for each value: what was expected and how rare it is; `anomaly` is 1 where an episode begins.
-fn judge_each(frame: &mut Frame<'_>, method: Method, threshold: f64, rows: &mut Output<'_>) -> anyhow::Result<()> {
+fn judge_each(
+    frame: &mut Frame<'_>,
+    detector: impl Fn() -> Detector,
+    threshold: f64,
+    rows: &mut Output<'_>,
+) -> anyhow::Result<()> {
     let mut watches: Vec<(Detector, Episodes)> = Vec::new();
     while let Some(row) = frame.next_row()? {
         let time = time_of(&row);
         for &(series, value) in &row.values {
             if series >= watches.len() {
-                watches.resize_with(series + 1, || (Detector::new(method, Z_WINDOW), Episodes::default()));
+                watches.resize_with(series + 1, || (detector(), Episodes::default()));
             }
             let (detector, episodes) = &mut watches[series];
             let judged = detector.push(time, value);
@@ -144,7 +156,12 @@ fn judge_each(frame: &mut Frame<'_>, method: Method, threshold: f64, rows: &mut 
 }
 
 /// A row for each time: how rare it is that all series lie off as far; `anomaly` is 1 while they do.
-fn judge_together(frame: &mut Frame<'_>, method: Method, threshold: f64, rows: &mut Output<'_>) -> anyhow::Result<()> {
+fn judge_together(
+    frame: &mut Frame<'_>,
+    detector: impl Fn() -> Detector,
+    threshold: f64,
+    rows: &mut Output<'_>,
+) -> anyhow::Result<()> {
     let (mut members, mut group): (Vec<Member>, _) = (Vec::new(), Group::default());
     let mut tell = |text: &str, members: &[Member], rows: &mut Output<'_>| {
         let effects = members.iter().filter(|member| member.changed).map(|member| member.detector.effect());
@@ -161,7 +178,7 @@ fn judge_together(frame: &mut Frame<'_>, method: Method, threshold: f64, rows: &
         let time = time_of(&row);
         for &(series, value) in row.values.iter().filter(|(_, value)| value.is_finite()) {
             if series >= members.len() {
-                members.resize_with(series + 1, || Member::new(method));
+                members.resize_with(series + 1, || Member::new(detector()));
             }
             members[series].push(time, value);
         }
@@ -179,8 +196,8 @@ struct Member {
 }
 
 impl Member {
-    fn new(method: Method) -> Member {
-        Member { detector: Detector::new(method, Z_WINDOW), last: None, changed: false }
+    fn new(detector: Detector) -> Member {
+        Member { detector, last: None, changed: false }
     }
 
     fn push(&mut self, time: i64, value: f64) {

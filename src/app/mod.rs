@@ -8,6 +8,7 @@ mod cli;
 mod collect;
 mod demo;
 mod edges;
+mod explain;
 mod export;
 mod files;
 mod global;

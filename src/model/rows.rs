@@ -65,6 +65,11 @@ fn length(name: &str) -> Field {
     Field::new(name, DataType::Int64, false)
 }
 
+/// A number that rows of older files have not.
+fn maybe(name: &str) -> Field {
+    Field::new(name, DataType::Float64, true)
+}
+
 fn sketch() -> Field {
     Field::new("sketch", DataType::Binary, false)
 }
@@ -164,6 +169,9 @@ impl Table {
                 number("expected"),
                 number("score"),
                 count("samples"),
+                // Within which it should have been.
+                maybe("lower"),
+                maybe("upper"),
             ],
             Table::Correlations => {
                 vec![time("time"), time("end"), series("series_a"), series("series_b"), number("r"), count("points")]

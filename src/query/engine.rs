@@ -24,11 +24,13 @@ use datafusion::scalar::ScalarValue;
 
 use super::aggregate::AggregateTracks;
 use super::allowance::Allowance;
+use super::anomalies::{BacktestFunction, ScoresFunction};
 use super::answer::{Answer, Held};
 use super::approx_percentile::approx_percentile;
 use super::array_labels::ArrayLabels;
 use super::cache::{CacheStats, ResultCache};
 use super::error::QueryError;
+use super::explain_window::ExplainWindowFunction;
 use super::forecast::ForecastFunction;
 use super::gapfill::{self, FillGaps, GapFillPlanner};
 use super::growth;
@@ -375,6 +377,9 @@ impl Engine {
         });
         context.register_udtf("forecast", Arc::new(ForecastFunction::forecast(snapshot.clone())));
         context.register_udtf("capacity_eta", Arc::new(ForecastFunction::capacity_eta(snapshot.clone())));
+        context.register_udtf("anomaly_scores", Arc::new(ScoresFunction(snapshot.clone())));
+        context.register_udtf("backtest_detector", Arc::new(BacktestFunction(snapshot.clone())));
+        context.register_udtf("explain_window", Arc::new(ExplainWindowFunction(snapshot.clone())));
         context.register_udtf("instant", Arc::new(InstantFunction::new(snapshot)));
         context.register_udf(sketch_quantile());
         Ok(context)

@@ -8,17 +8,16 @@ use std::time::Duration;
 
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, TimestampNanosecondArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use async_trait::async_trait;
-use datafusion::catalog::{Session, TableFunctionImpl, TableProvider};
+use datafusion::catalog::{TableFunctionImpl, TableProvider};
 use datafusion::common::plan_err;
-use datafusion::error::{DataFusionError, Result};
-use datafusion::logical_expr::{Expr, TableType};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::error::Result;
+use datafusion::logical_expr::Expr;
 use datafusion::scalar::ScalarValue;
 
+use super::made::MadeTable;
+use super::picked::{Picked, text};
 use super::samples::time_type;
-use super::stream::{BlockingPartition, of_store, plan};
-use crate::catalog::{Key, SeriesSet};
+use super::stream::of_store;
 use crate::model::{Kind, SeriesId, Span, Timestamp};
 use crate::stats::{Direction, Forecast, ForecastOptions, forecast, ladder_step, native_step, time_to_limit, to_grid};
 use crate::store::Snapshot;
@@ -60,10 +59,9 @@ impl ForecastFunction {
 #[derive(Clone)]
 struct Request {
     wants: Wants,
-    metric: String,
+    picked: Picked,
     limit: f64,
     horizon: i64,
-    labels: Vec<(String, String)>,
 }
 
 impl TableFunctionImpl for ForecastFunction {
@@ -82,8 +80,17 @@ impl TableFunctionImpl for ForecastFunction {
                 Request { limit, ..request(&others, self.wants)? }
             }
         };
-        let schema = schema(self.wants);
-        Ok(Arc::new(ForecastTable { snapshot: self.snapshot.clone(), request, schema }))
+        let snapshot = self.snapshot.clone();
+        Ok(MadeTable::shared(schema(self.wants), move |out| {
+            for series in request.picked.series(&snapshot)? {
+                if let Some(batch) = rows(&snapshot, &request, series)?
+                    && !out.take(batch)
+                {
+                    break;
+                }
+            }
+            Ok(())
+        }))
     }
 }
 
@@ -100,28 +107,9 @@ fn request(exprs: &[Expr], wants: Wants) -> Result<Request> {
         Ok(length) => length,
         Err(error) => return plan_err!("the horizon '{horizon}' is no length of time ({error}): write '6h' or '30d'"),
     };
-    let labels = match exprs.get(2).map(text) {
-        None => Vec::new(),
-        Some(Some(labels)) => parse_labels(&labels)?,
-        Some(None) => return plan_err!("the labels are a text like 'host=a,region=eu'"),
-    };
+    let picked = Picked::of(metric, exprs.get(2))?;
     let horizon = i64::try_from(length.as_nanos()).unwrap_or(i64::MAX);
-    Ok(Request { wants, metric, limit: f64::NAN, horizon, labels })
-}
-
-fn parse_labels(text: &str) -> Result<Vec<(String, String)>> {
-    let pair = |part: &str| match part.split_once('=') {
-        Some((name, value)) => Ok((name.trim().to_owned(), value.trim().to_owned())),
-        None => plan_err!("`{part}` is not name=value: write 'host=a,region=eu'"),
-    };
-    text.split(',').filter(|part| !part.trim().is_empty()).map(pair).collect()
-}
-
-fn text(expr: &Expr) -> Option<String> {
-    match expr {
-        Expr::Literal(ScalarValue::Utf8(Some(text)) | ScalarValue::Utf8View(Some(text)), _) => Some(text.clone()),
-        _ => None,
-    }
+    Ok(Request { wants, picked, limit: f64::NAN, horizon })
 }
 
 fn number(expr: &Expr) -> Option<f64> {
@@ -152,87 +140,6 @@ fn schema(wants: Wants) -> SchemaRef {
     }
     fields.push(Field::new("model", DataType::Utf8, false));
     Arc::new(Schema::new(fields))
-}
-
-struct ForecastTable {
-    snapshot: Snapshot,
-    request: Request,
-    schema: SchemaRef,
-}
-
-impl std::fmt::Debug for ForecastTable {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ForecastTable")
-    }
-}
-
-#[async_trait]
-impl TableProvider for ForecastTable {
-    fn schema(&self) -> SchemaRef {
-        self.schema.clone()
-    }
-
-    fn table_type(&self) -> TableType {
-        TableType::Temporary
-    }
-
-    async fn scan(
-        &self,
-        _state: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
-        limit: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let columns: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
-        let schema: SchemaRef = Arc::new(self.schema.project(&columns)?);
-        let (snapshot, request) = (self.snapshot.clone(), self.request.clone());
-        let partition = BlockingPartition::boxed(schema.clone(), move |out| {
-            for series in matching(&snapshot, &request)? {
-                if let Some(batch) = rows(&snapshot, &request, series)?
-                    && !out.take(batch.project(&columns)?)
-                {
-                    break;
-                }
-            }
-            Ok(())
-        });
-        plan(schema, vec![partition], limit)
-    }
-}
-
-fn matching(snapshot: &Snapshot, request: &Request) -> Result<Vec<SeriesId>> {
-    let registry = snapshot.registry();
-    let pattern = request.metric.contains('%');
-    let metrics: Vec<u32> = if pattern {
-        let all = registry.all_values(Key::Metric);
-        all.filter(|(_, metric)| like(metric, &request.metric)).map(|(number, _)| number).collect()
-    } else {
-        registry.value(Key::Metric, &request.metric).into_iter().collect()
-    };
-    if metrics.is_empty() && !pattern {
-        return Err(DataFusionError::Execution(format!(
-            "there is no metric `{}`: `SELECT metric FROM system.metrics` lists them",
-            request.metric
-        )));
-    }
-    let having = |key: Key<'_>, numbers: &[u32]| {
-        let mut set = SeriesSet::none(snapshot.series_count());
-        registry.select(key, numbers, &mut set);
-        set
-    };
-    let mut wanted = having(Key::Metric, &metrics);
-    for (name, value) in &request.labels {
-        let number = registry.value(Key::Label(name), value);
-        wanted.and(&having(Key::Label(name), number.as_slice()));
-    }
-    Ok(wanted.iter().collect())
-}
-
-/// SQL's LIKE, with `%` alone.
-fn like(text: &str, pattern: &str) -> bool {
-    let Some((before, after)) = pattern.split_once('%') else { return text == pattern };
-    let Some(rest) = text.strip_prefix(before) else { return false };
-    rest.char_indices().map(|(at, _)| at).chain([rest.len()]).any(|at| like(&rest[at..], after))
 }
 
 /// The forecast of one series as rows; `None` where its history is too short for one.

@@ -2,6 +2,7 @@
 
 mod aggregate;
 mod allowance;
+mod anomalies;
 mod answer;
 mod approx_percentile;
 mod array_labels;
@@ -10,13 +11,16 @@ mod derived;
 mod dimension;
 mod engine;
 mod error;
+mod explain_window;
 mod forecast;
 mod gapfill;
 mod growth;
 mod instant;
+mod made;
 mod moment;
 mod pace;
 mod parameters;
+mod picked;
 mod pins;
 mod postgres;
 mod queries;

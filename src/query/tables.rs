@@ -12,6 +12,7 @@ use datafusion::catalog::{
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::session_state::SessionState;
 
+use super::anomalies::events;
 use super::derived::DerivedTable;
 use super::dimension::Dimension;
 use super::samples::SamplesTable;
@@ -40,6 +41,10 @@ pub(super) fn session<'s>(
     Ok(state)
 }
 
+/// The table of all samples, and that of alarms that came together.
+const METRICS: &str = "metrics";
+const EVENTS: &str = "anomaly_events";
+
 /// The tables over one snapshot.
 pub(super) struct Tables {
     snapshot: Snapshot,
@@ -65,7 +70,7 @@ impl SchemaProvider for Tables {
         let mut names: BTreeSet<String> = self.dimension.metrics();
         names.extend(self.dimension.measurements());
         names.extend(Table::ALL.iter().map(|table| table.name().to_owned()));
-        names.insert("metrics".to_owned());
+        names.extend([METRICS, EVENTS].map(str::to_owned));
         names.into_iter().collect()
     }
 
@@ -73,8 +78,11 @@ impl SchemaProvider for Tables {
         let samples = |metric: Option<&str>| -> Arc<dyn TableProvider> {
             Arc::new(SamplesTable::new(self.snapshot.clone(), self.dimension.clone(), metric))
         };
-        if name == "metrics" {
+        if name == METRICS {
             return Ok(Some(samples(None)));
+        }
+        if name == EVENTS {
+            return Ok(Some(events(self.snapshot.clone())));
         }
         if let Some(table) = Table::of_name(name) {
             return Ok(Some(Arc::new(DerivedTable::new(self.snapshot.clone(), self.dimension.clone(), table))));
@@ -87,7 +95,7 @@ impl SchemaProvider for Tables {
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        name == "metrics"
+        [METRICS, EVENTS].contains(&name)
             || Table::of_name(name).is_some()
             || self.dimension.has_metric(name)
             || self.dimension.measurement(name).is_some()

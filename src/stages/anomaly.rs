@@ -1,86 +1,97 @@
 //! `anomaly`: episodes in which a series leaves its usual range, as rows of `anomalies`.
 //!
-//! The score is the z-score of a value against the `window` values before it. For a counter the value is its rate of
-//! increase. An episode begins with a score of `threshold` or more either way, and ends when `calm` values in a row
-//! stay below; one row tells it from its first value to its last over the threshold.
+//! Every value is judged by a detector of `stats` against what came before it; for a counter the value is its rate of
+//! increase. An episode begins with a score of `threshold` or more (of the plain z-score, either way), and ends when it has been
+//! quiet for long enough; one row tells it from its first value over the threshold to its last.
 
 use std::sync::{Arc, Weak};
 
 use arrow::array::{
     ArrayRef, Float64Array, RecordBatch, StringArray, TimestampNanosecondArray, UInt32Array, UInt64Array,
 };
-use serde::Deserialize;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
 
 use crate::flow::codec::{Reader, Writer};
 use crate::flow::{Cut, Dropped, Out, Shard, Stage};
 use crate::model::{Batch, Kind, Rows, Run, Sample, Table, Timestamp};
-use crate::stats::{RollingZ, Score};
+use crate::stats::detect::{Calm, Detector, Episode, Episodes, Judged, Method, Z_WINDOW};
 use crate::store::Store;
-
-/// How a score is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Method {
-    /// Distance from the mean of the window in standard deviations.
-    #[default]
-    ZScore,
-}
-
-impl Method {
-    fn name(self) -> &'static str {
-        match self {
-            Method::ZScore => "zscore",
-        }
-    }
-}
 
 /// `apply.anomaly`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AnomalySpec {
+    /// What a value is held against: `auto`, `zscore`, `robust`, `seasonal`, `ewma` or `kmeans`.
+    #[serde(deserialize_with = "method")]
     pub method: Method,
-    /// Score from which a value is anomalous.
-    pub threshold: f64,
-    /// Values that a score is made against.
-    pub window: usize,
-    /// Values in a row below the threshold that end an episode.
-    pub calm: u32,
+    /// Score from which a value is anomalous; without it, what is usual for the method.
+    pub threshold: Option<f64>,
+    /// Of `zscore`: values that a score is made against, 120 without it.
+    pub window: Option<usize>,
+    /// Of `zscore`: values in a row below the threshold that end an episode, 10 without it. The others know by themselves.
+    pub calm: Option<u32>,
 }
 
 impl Default for AnomalySpec {
     fn default() -> Self {
-        AnomalySpec { method: Method::ZScore, threshold: 3.0, window: 120, calm: 10 }
+        AnomalySpec { method: Method::Auto, threshold: None, window: None, calm: None }
     }
 }
+
+fn method<'de, D: Deserializer<'de>>(from: D) -> Result<Method, D::Error> {
+    let name = String::deserialize(from)?;
+    Method::of_name(&name).ok_or_else(|| D::Error::unknown_variant(&name, &NAMES))
+}
+
+const NAMES: [&str; Method::ALL.len()] = {
+    let (mut names, mut at) = ([""; Method::ALL.len()], 0);
+    while at < names.len() {
+        names[at] = Method::ALL[at].name();
+        at += 1;
+    }
+    names
+};
 
 impl AnomalySpec {
     pub(super) fn fault(&self) -> Option<String> {
-        if !(self.threshold.is_finite() && self.threshold > 0.0) {
-            return Some(format!("threshold = {} cannot be: write a number over 0, as in 3.0", self.threshold));
+        let is_plain = self.method == Method::ZScore;
+        match self.threshold {
+            Some(threshold) if !(threshold.is_finite() && threshold > 0.0) => {
+                let usual = self.method.threshold();
+                return Some(format!("threshold = {threshold} cannot be: write a number over 0, as in {usual}"));
+            }
+            _ => {}
         }
-        if !(10..=100_000).contains(&self.window) {
-            return Some(format!("window = {} cannot be: write 10 to 100000 values", self.window));
+        let only = |key: &str| {
+            let method = self.method.name();
+            format!(
+                "`{key}` says nothing to method = \"{method}\", which knows by itself: leave it out, or write method = \"zscore\""
+            )
+        };
+        match (self.window, self.calm) {
+            (Some(_), _) if !is_plain => Some(only("window")),
+            (_, Some(_)) if !is_plain => Some(only("calm")),
+            (Some(window), _) if !(10..=100_000).contains(&window) => {
+                Some(format!("window = {window} cannot be: write 10 to 100000 values"))
+            }
+            _ => None,
         }
-        None
+    }
+
+    fn threshold(&self) -> f64 {
+        self.threshold.unwrap_or(self.method.threshold())
+    }
+
+    fn detector(&self) -> Detector {
+        Detector::new(self.method, self.window.unwrap_or(Z_WINDOW))
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Episode {
-    start: i64,
-    end: i64,
-    peak: i64,
-    value: f64,
-    expected: f64,
-    score: f64,
-    samples: u64,
-    calm: u32,
-}
-
 struct Watch {
-    usual: RollingZ,
+    detector: Detector,
     last: Option<Sample>,
-    episode: Option<Episode>,
+    episodes: Episodes,
     counts: bool,
 }
 
@@ -106,24 +117,20 @@ impl Anomaly {
         let slot = &mut self.watches[series.index()];
         let watch = slot.get_or_insert_with(|| {
             let kind = self.store.upgrade().map(|store| store.registry().kind(series));
-            Box::new(Watch {
-                usual: RollingZ::new(self.spec.window),
-                last: None,
-                episode: None,
-                counts: kind == Some(Kind::Counter),
-            })
+            let counts = kind == Some(Kind::Counter);
+            Box::new(Watch { detector: self.spec.detector(), last: None, episodes: Episodes::default(), counts })
         });
+        let threshold = self.spec.threshold();
         for sample in run.iter() {
             let Some(value) = watch.value(sample) else { continue };
-            // What most values are, for the price of two multiplications.
-            let is_usual = watch.episode.is_none() && watch.usual.is_surely_within(value, self.spec.threshold);
-            if !is_usual
-                && let Some(score) = watch.usual.score(value)
-                && let Some(episode) = watch.judge(sample.time, value, score, &self.spec)
-            {
-                self.done.push((series.0, episode));
+            let time = sample.time.nanos();
+            let anomalous = watch.detector.push_over(time, value, threshold);
+            if anomalous.is_none() && watch.episodes.running.is_none() {
+                continue;
             }
-            watch.usual.push(value);
+            let calm = self.spec.calm.map_or_else(|| watch.detector.calm(), Calm::Values);
+            let heard = watch.episodes.push(time, value, anomalous, calm);
+            self.done.extend(heard.over.map(|episode| (series.0, episode)));
         }
     }
 
@@ -139,16 +146,17 @@ impl Anomaly {
             let series = from.u32()? as usize;
             let counts = from.u32()? != 0;
             let last = Some(Sample { time: Timestamp::from_nanos(from.i64()?), value: from.f64()? });
-            let mut usual = from.bytes()?;
-            let usual = RollingZ::decode(&mut usual)?;
-            let episode = if from.u32()? == 0 { None } else { Some(Episode::read(from)?) };
+            let mut state = from.bytes()?;
+            let detector = Detector::decode(self.spec.method, &mut state)?;
+            let running = if from.u32()? == 0 { None } else { Some(read(from)?) };
+            let episodes = Episodes { running, calm: from.u32()? };
             if !shard.has(series as u32) {
                 continue;
             }
             if series >= self.watches.len() {
                 self.watches.resize_with(series + 1, || None);
             }
-            self.watches[series] = Some(Box::new(Watch { usual, last, episode, counts }));
+            self.watches[series] = Some(Box::new(Watch { detector, last, episodes, counts }));
         }
         Some(())
     }
@@ -171,57 +179,19 @@ impl Watch {
         let increase = if sample.value < before.value { sample.value } else { sample.value - before.value };
         Some(increase / seconds)
     }
-
-    /// Takes the score into the running episode; an episode that ends here is given back.
-    fn judge(&mut self, time: Timestamp, value: f64, score: Score, spec: &AnomalySpec) -> Option<Episode> {
-        let time = time.nanos();
-        if score.z.abs() < spec.threshold {
-            let episode = self.episode.as_mut()?;
-            episode.calm += 1;
-            return if episode.calm >= spec.calm { self.episode.take() } else { None };
-        }
-        let new = Episode {
-            start: time,
-            end: time,
-            peak: time,
-            value,
-            expected: score.expected,
-            score: score.z,
-            samples: 1,
-            calm: 0,
-        };
-        match &mut self.episode {
-            None => self.episode = Some(new),
-            Some(episode) => {
-                let peak = if score.z.abs() > episode.score.abs() { new } else { *episode };
-                let samples = episode.samples + 1;
-                *episode = Episode { start: episode.start, end: time, samples, calm: 0, ..peak };
-            }
-        }
-        None
-    }
 }
 
-impl Episode {
-    fn write(&self, out: &mut Writer) {
-        [self.start, self.end, self.peak].into_iter().for_each(|time| out.i64(time));
-        [self.value, self.expected, self.score].into_iter().for_each(|number| out.f64(number));
-        out.i64(self.samples.cast_signed());
-        out.u32(self.calm);
-    }
+fn write(episode: &Episode, out: &mut Writer) {
+    [episode.start, episode.end, episode.peak].into_iter().for_each(|time| out.i64(time));
+    let Judged { score, expected, scale } = episode.judged;
+    [episode.value, score, expected, scale].into_iter().for_each(|number| out.f64(number));
+    out.i64(episode.samples.cast_signed());
+}
 
-    fn read(from: &mut Reader<'_>) -> Option<Self> {
-        Some(Episode {
-            start: from.i64()?,
-            end: from.i64()?,
-            peak: from.i64()?,
-            value: from.f64()?,
-            expected: from.f64()?,
-            score: from.f64()?,
-            samples: from.i64()?.cast_unsigned(),
-            calm: from.u32()?,
-        })
-    }
+fn read(from: &mut Reader<'_>) -> Option<Episode> {
+    let (start, end, peak, value) = (from.i64()?, from.i64()?, from.i64()?, from.f64()?);
+    let judged = Judged { score: from.f64()?, expected: from.f64()?, scale: from.f64()? };
+    Some(Episode { start, end, peak, value, judged, samples: from.i64()?.cast_unsigned() })
 }
 
 /// Two decimals of a score say all there is to say; beyond 100, which is what any change of a series that stood still
@@ -255,9 +225,11 @@ fn rows(done: &[(u32, Episode)], method: Method) -> RecordBatch {
         times(|episode| episode.end),
         times(|episode| episode.peak),
         numbers(|episode| episode.value),
-        numbers(|episode| six_digits(episode.expected)),
-        numbers(|episode| rounded(episode.score)),
+        numbers(|episode| six_digits(episode.judged.expected)),
+        numbers(|episode| rounded(episode.judged.score)),
         Arc::new(UInt64Array::from_iter_values(done.iter().map(|(_, episode)| episode.samples))),
+        numbers(|episode| six_digits(episode.judged.bounds().0)),
+        numbers(|episode| six_digits(episode.judged.bounds().1)),
     ];
     RecordBatch::try_new(Table::Anomalies.schema(), columns).expect("columns are of the table's schema")
 }
@@ -284,14 +256,15 @@ impl Stage for Anomaly {
             state.u32(u32::from(watch.counts));
             state.i64(last.time.nanos());
             state.f64(last.value);
-            let mut usual = Vec::new();
-            watch.usual.encode(&mut usual);
-            state.bytes(&usual);
-            state.u32(u32::from(watch.episode.is_some()));
-            if let Some(episode) = &watch.episode {
-                episode.write(&mut state);
+            let mut detector = Vec::new();
+            watch.detector.encode(&mut detector);
+            state.bytes(&detector);
+            state.u32(u32::from(watch.episodes.running.is_some()));
+            if let Some(episode) = &watch.episodes.running {
+                write(episode, &mut state);
                 self.done.push((series as u32, *episode));
             }
+            state.u32(watch.episodes.calm);
         }
         self.emit(out);
         state.0
@@ -323,7 +296,8 @@ mod tests {
     }
 
     fn fed(values: &[f64], cut_at: Option<usize>) -> Vec<String> {
-        let (sink, spec) = (Kept::default(), AnomalySpec { window: 30, calm: 3, ..AnomalySpec::default() });
+        let (sink, spec) =
+            (Kept::default(), AnomalySpec { method: Method::ZScore, window: Some(30), calm: Some(3), threshold: None });
         let mut stage = Anomaly::new(&spec, Weak::new());
         for (at, &value) in values.iter().enumerate() {
             let mut forward = Vec::new();

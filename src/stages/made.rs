@@ -103,7 +103,7 @@ impl Apply {
             Apply::Compress(_) => vec![Made::of(Table::Compressed, 0, Vec::new())],
             Apply::Window(spec) => windows(spec),
             Apply::Anomaly(spec) => {
-                let method = format!("{:?}", spec.method).to_lowercase();
+                let method = spec.method.name().to_owned();
                 vec![Made::of(Table::Anomalies, 0, vec![Mark::Text("method", method)])]
             }
             Apply::Correlate(spec) => {

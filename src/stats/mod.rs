@@ -1,6 +1,7 @@
 //! Pure mathematics: numbers in, numbers out. No clock, no chance, no file, and nothing of the store.
 
 mod backtest;
+pub mod changed;
 mod correlation;
 pub mod detect;
 mod distinct;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, AsArray, MapBuilder, MapFieldNames, RecordBatch, StringBuilder, StringDictionaryBuilder, UInt32Array,
+    new_null_array,
 };
 use arrow::compute::{cast, concat_batches, interleave_record_batch, take_record_batch};
 use arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef, TimeUnit, TimestampNanosecondType, UInt32Type};
@@ -25,7 +26,7 @@ use super::error::DiskContext;
 use super::file::{FileSink, read_tail_of};
 use super::label::NewFile;
 use super::segment::SegmentStats;
-use crate::catalog::{Registry, SegmentRecord};
+use crate::catalog::{Registry, SegmentRecord, TableName};
 use crate::model::{Kind, Labels, SeriesDef, Table};
 use crate::world::Disk;
 
@@ -239,7 +240,21 @@ pub(super) fn check_file(disk: &dyn Disk, dir: &Path, record: &SegmentRecord) ->
 /// Reads a table's file whole.
 pub(super) fn read_rows(disk: &dyn Disk, dir: &Path, record: &SegmentRecord) -> Result<Vec<RecordBatch>, StoreError> {
     let (_, reader) = checked(disk, dir, record)?;
-    reader.build()?.map(|batch| with_times_in(&batch?, TimeUnit::Nanosecond)).collect()
+    let schema = if let TableName::Derived(table) = record.table { Some(table.schema()) } else { None };
+    let rows = reader.build()?.map(|batch| {
+        let batch = with_times_in(&batch?, TimeUnit::Nanosecond)?;
+        schema.as_ref().map_or_else(|| Ok(batch.clone()), |schema| of_today(&batch, schema))
+    });
+    rows.collect()
+}
+
+/// Rows with the columns that their table has by now: one that it had not when they were written is NULL.
+fn of_today(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, StoreError> {
+    let column = |field: &Arc<Field>| match batch.column_by_name(field.name()) {
+        Some(column) => column.clone(),
+        None => new_null_array(field.data_type(), batch.num_rows()),
+    };
+    Ok(RecordBatch::try_new(schema.clone(), schema.fields().iter().map(column).collect())?)
 }
 
 /// A file that has the checksum it was given, and its path.
@@ -280,8 +295,7 @@ impl Iterator for FileRows {
 
     fn next(&mut self) -> Option<Self::Item> {
         let read = |batch: Result<RecordBatch, ArrowError>| {
-            let batch = with_times_in(&batch?, TimeUnit::Nanosecond)?;
-            Ok(RecordBatch::try_new(self.schema.clone(), batch.columns().to_vec())?)
+            of_today(&with_times_in(&batch?, TimeUnit::Nanosecond)?, &self.schema)
         };
         self.reader.next().map(read)
     }

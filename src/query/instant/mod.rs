@@ -21,6 +21,7 @@ use datafusion::scalar::ScalarValue;
 use super::dimension::Dimension;
 use super::growth::width;
 use super::moment::Moment;
+use super::picked::text;
 use super::samples::{SamplesTable, time_type};
 use crate::model::Timestamp;
 use crate::store::Snapshot;
@@ -66,13 +67,6 @@ impl TableFunctionImpl for InstantFunction {
         let moment = Moment::new(&self.snapshot, Timestamp::from_nanos(at), lookback)?;
         let table = SamplesTable::new(self.snapshot.clone(), Arc::new(dimension), Some(&metric)).at(moment);
         Ok(Arc::new(table))
-    }
-}
-
-fn text(expr: &Expr) -> Option<String> {
-    match expr {
-        Expr::Literal(value, _) => value.try_as_str().flatten().map(str::to_owned),
-        _ => None,
     }
 }
 

@@ -16,9 +16,10 @@ pub enum Calm {
 pub struct Episode {
     pub start: i64,
     pub end: i64,
-    /// Where the score was largest, and what the value and its judgement were there.
+    /// Where the value was furthest from what was expected as it began, and the value there.
     pub peak: i64,
     pub value: f64,
+    /// What was expected as it began: later the episode itself is among what came before. The score is the largest of all.
     pub judged: Judged,
     /// Values that were anomalous.
     pub samples: u64,
@@ -57,8 +58,14 @@ impl Episodes {
         let begins = self.running.is_none();
         let new = Episode { start: time, end: time, peak: time, value, judged, samples: 1 };
         let running = self.running.get_or_insert(Episode { samples: 0, ..new });
-        let peak = if judged.score.abs() > running.judged.score.abs() { new } else { *running };
-        *running = Episode { start: running.start, end: time, samples: running.samples + 1, ..peak };
+        (running.end, running.samples) = (time, running.samples + 1);
+        if judged.score.abs() > running.judged.score.abs() {
+            running.judged.score = judged.score;
+        }
+        let far = |value: f64| (value - running.judged.expected).abs();
+        if far(value) > far(running.value) {
+            (running.peak, running.value) = (time, value);
+        }
         Heard { over, begins }
     }
 }
