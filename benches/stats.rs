@@ -1,5 +1,5 @@
 //! How fast the numbers behind the default pipeline are, on one core: all pairs of series, the rolling score, the
-//! percentile sketch.
+//! detectors, the percentile sketch.
 //!
 //! ```text
 //! cargo bench --bench stats [-- NAME]     only those whose name holds NAME
@@ -11,6 +11,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use plimsoll::stats::detect::{Detector, Method};
 use plimsoll::stats::{RollingZ, Sketch, normalize, pairs_above};
 
 const RUNS: usize = 7;
@@ -146,6 +147,38 @@ fn rolling() {
     }
 }
 
+/// What the stage `anomaly` does a value, in runs of so many of one series after the other.
+fn detectors() {
+    let mut chance = Chance(4);
+    let values: Vec<f64> = (0..1 << 16).map(|_| 50.0 + f64::from(chance.normal())).collect();
+    let mut order: Vec<usize> = (0..SERIES).collect();
+    order.sort_by_cached_key(|_| chance.next());
+    for method in [Method::Auto, Method::Seasonal, Method::Ewma] {
+        for run in [1, 10, 100] {
+            let name = format!("detector {}, runs of {run}", method.name());
+            if !wanted(&name) {
+                continue;
+            }
+            let mut all: Vec<Box<Detector>> = (0..SERIES).map(|_| Box::new(Detector::new(method, WINDOW))).collect();
+            let (mut at, mut time, mut found) = (0, 0, 0);
+            let mut push = |detector: &mut Detector, at: &mut usize| {
+                *at = (*at + 1) % values.len();
+                found += usize::from(detector.push_over(time, values[*at], method.threshold()).is_some());
+                time += 15_000_000_000;
+            };
+            for detector in &mut all {
+                (0..200).for_each(|_| push(detector, &mut at));
+            }
+            measure(&name, "value", SERIES * run, || {
+                for &series in &order {
+                    (0..run).for_each(|_| push(&mut all[series], &mut at));
+                }
+            });
+            black_box(found);
+        }
+    }
+}
+
 /// Values as of a gauge between 0 and 100 that wanders.
 fn walk(chance: &mut Chance, count: usize) -> Vec<f64> {
     let mut level = 100.0 * chance.share();
@@ -201,6 +234,7 @@ fn main() {
     alone.install(|| {
         pairs();
         rolling();
+        detectors();
         sketches();
     });
 }
