@@ -174,7 +174,10 @@ impl Table {
                 maybe("upper"),
             ],
             Table::Correlations => {
-                vec![time("time"), time("end"), series("series_a"), series("series_b"), number("r"), count("points")]
+                let pair =
+                    [time("time"), time("end"), series("series_a"), series("series_b"), number("r"), count("points")];
+                // Of ranks; seconds by which b follows a; how likely by chance, of all pairs of the window.
+                pair.into_iter().chain(["spearman", "lag", "p_value"].map(maybe)).collect()
             }
             Table::Compressed => vec![
                 series("series"),

@@ -16,6 +16,7 @@ use crate::flow::codec::{Reader, Writer};
 use crate::flow::{Cut, Dropped, Out, Shard, Stage};
 use crate::model::{Batch, Kind, Rows, Run, Sample, Table, Timestamp};
 use crate::stats::detect::{Calm, Detector, Episode, Episodes, Judged, Method, Z_WINDOW};
+use crate::stats::six_digits;
 use crate::store::Store;
 
 /// `apply.anomaly`.
@@ -198,16 +199,6 @@ fn read(from: &mut Reader<'_>) -> Option<Episode> {
 /// comes to, it says nothing more.
 fn rounded(score: f64) -> f64 {
     (score.clamp(-100.0, 100.0) * 100.0).round() / 100.0
-}
-
-/// What is expected is an estimate: six digits of it are kept.
-fn six_digits(estimate: f64) -> f64 {
-    if estimate == 0.0 || !estimate.is_finite() {
-        return estimate;
-    }
-    let shift = 10_f64.powi(5 - estimate.abs().log10().floor() as i32);
-    let short = (estimate * shift).round() / shift;
-    if short.is_finite() { short } else { estimate }
 }
 
 fn rows(done: &[(u32, Episode)], method: Method) -> RecordBatch {

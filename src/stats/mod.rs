@@ -23,7 +23,7 @@ pub use growth::Growth;
 pub use limit::{Direction, Eta, time_to_limit};
 pub use pairs::{Pair, pairs_above};
 pub use resample::{ladder_step, native_step, to_grid};
-pub use robust::{MAD_TO_SIGMA, mad, median, quantile};
+pub use robust::{MAD_TO_SIGMA, mad, median, quantile, six_digits};
 pub use rolling::{RollingZ, Score};
 pub use seasons::find_seasons;
 pub use sketch::{Sketch, SketchError};

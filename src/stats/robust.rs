@@ -46,6 +46,16 @@ pub(super) fn between(low: f64, high: f64, part: f64) -> f64 {
     low * (1.0 - part) + high * part
 }
 
+/// Six digits of an estimate, which is all that it is good for.
+pub fn six_digits(estimate: f64) -> f64 {
+    if estimate == 0.0 || !estimate.is_finite() {
+        return estimate;
+    }
+    let shift = 10_f64.powi(5 - estimate.abs().log10().floor() as i32);
+    let short = (estimate * shift).round() / shift;
+    if short.is_finite() { short } else { estimate }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

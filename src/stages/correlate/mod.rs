@@ -1,7 +1,8 @@
 //! `correlate`: pairs of series that moved together in a window, as rows of `correlations`.
 //!
-//! A window is cut into steps; a series is there in it as the means of its steps, a gap filled with the mean before
-//! it. What is compared (Pearson) is the change from step to step: two series that merely grow are no pair. A window
+//! A window is cut into steps; a series is there in it as the means of its steps. What is compared (Pearson) is the change from
+//! step to step: two series that merely grow are no pair; beside a gap there is no change. Of all pairs the strongest are held
+//! against chance, too: how likely one of as many pairs is as strong where nothing goes together. A window
 //! is worked out when all sources that brought something for it have passed it, from means that were kept as samples came
 //! by. One that gets samples afterwards, and one that could not be kept, is worked out from what is stored; behind sources
 //! that are not stored it is lost, and counted.
@@ -17,7 +18,7 @@ use serde::Deserialize;
 use crate::flow::codec::{Reader, Writer};
 use crate::flow::{Compression, Cut, Dropped, History, Out, Past, Shard, Stage, Watermark};
 use crate::model::{Batch, Rows, Run, Sample, SeriesId, Span, Table, Timestamp};
-use crate::stats::{Pair, normalize, pairs_above};
+use crate::stats::{Pair, lag_of_best, normalize, p_value, pairs_above, pearson, six_digits, spearman};
 use crate::store::Store;
 
 /// Cells (windows × series × steps) held at once while windows are worked out.
@@ -26,6 +27,13 @@ const CELLS: usize = 1 << 24;
 const CELLS_KEPT: usize = 1 << 22;
 /// Windows kept at once: older ones are read again.
 const WINDOWS_KEPT: usize = 3;
+
+/// How many more pairs are looked at where there are gaps.
+const GAPS_KEEP: usize = 4;
+/// The most likely that a pair may be by chance alone.
+const P_VALUE_MAX: f64 = 0.01;
+/// Steps that one of a pair may be behind the other.
+const LAG_MAX: usize = 12;
 
 /// `apply.correlate`.
 #[derive(Debug, Clone, Deserialize)]
@@ -332,25 +340,48 @@ impl Correlate {
         self.names.entry(series).or_insert_with(|| named().into()).clone()
     }
 
-    /// Compares the series of a window, given as means with gaps filled.
+    /// Compares the series of a window, given as means, NaN where there is none.
     fn tell(&mut self, start: i64, (ids, rows): (Vec<u32>, Vec<Vec<f64>>), out: &mut Out<'_>) {
-        // The points that count are those before the changes: one change fewer.
-        let (mut series, mut changes) = (Vec::new(), Vec::new());
+        let mut series: Vec<(u32, Vec<f64>, Vec<f32>)> = Vec::new();
         for (id, row) in ids.into_iter().zip(rows) {
-            let mut change: Vec<f32> = row.windows(2).map(|pair| (pair[1] - pair[0]) as f32).collect();
-            if normalize(&mut change) {
-                series.push((id, change));
+            let changes: Vec<f64> = row.windows(2).map(|pair| pair[1] - pair[0]).collect();
+            if let Some(unit) = unit_of(&changes) {
+                series.push((id, changes, unit));
             }
         }
         // So that pairs come out alike in whatever order the series were met.
-        series.sort_by_cached_key(|(id, _)| self.name(*id));
-        let ids: Vec<u32> = series.iter().map(|(id, _)| *id).collect();
-        changes.extend(series.into_iter().map(|(_, change)| change));
-        let pairs = pairs_above(&changes, self.spec.threshold as f32, self.spec.pairs);
+        series.sort_by_cached_key(|(id, ..)| self.name(*id));
+        let (mut ids, mut changes, mut units) = (Vec::new(), Vec::new(), Vec::new());
+        for (id, of_series, unit) in series {
+            ids.push(id);
+            changes.push(of_series);
+            units.push(unit);
+        }
+        let pairs = self.related(&changes, &units);
         out.rows(self.rows_of(start, &ids, &pairs));
     }
 
-    /// For each window the series that fill enough steps of it, and their means, gaps filled.
+    /// The strongest pairs. Gaps that differ make a sum of products too small: where there are any, more are looked at.
+    fn related(&self, changes: &[Vec<f64>], units: &[Vec<f32>]) -> Vec<Related> {
+        let has_gaps = changes.iter().flatten().any(|change| change.is_nan());
+        let (share, keep) = match has_gaps {
+            true => (((self.spec.points - 1) as f64 / (self.steps - 1) as f64).sqrt(), self.spec.pairs * GAPS_KEEP),
+            false => (1.0, self.spec.pairs),
+        };
+        let all = changes.len() * changes.len().saturating_sub(1) / 2;
+        let found = pairs_above(units, (self.spec.threshold * share) as f32, keep);
+        let mut related: Vec<Related> = found
+            .into_iter()
+            .map(|Pair { a, b, r }| Related::of((a, b), (&changes[a], &changes[b]), (!has_gaps).then_some(r), all))
+            .filter(|pair| pair.points + 1 >= self.spec.points && pair.p_value <= P_VALUE_MAX)
+            .filter(|pair| !has_gaps || pair.r.abs() >= self.spec.threshold)
+            .collect();
+        related.sort_by(|x, y| y.r.abs().total_cmp(&x.r.abs()).then((x.a, x.b).cmp(&(y.a, y.b))));
+        related.truncate(self.spec.pairs);
+        related
+    }
+
+    /// For each window the series that fill enough steps of it, and their means.
     fn read(&self, past: &mut dyn Past, starts: &[i64]) -> Vec<(Vec<u32>, Vec<Vec<f64>>)> {
         let mut windows = vec![(Vec::new(), Vec::new()); starts.len()];
         let span = Span::new(Timestamp::from_nanos(starts[0]), self.end(starts[starts.len() - 1]));
@@ -380,20 +411,27 @@ impl Correlate {
     }
 
     /// The rows of a window; where there is no pair, one that says so, which replaces those told before.
-    fn rows_of(&self, start: i64, series: &[u32], pairs: &[Pair]) -> Rows {
-        const NONE: Pair = Pair { a: 0, b: 0, r: 0.0 };
-        let (told, points) = if pairs.is_empty() { (&[NONE][..], 0) } else { (pairs, self.steps - 1) };
+    fn rows_of(&self, start: i64, series: &[u32], pairs: &[Related]) -> Rows {
+        const NONE: Related = Related { a: 0, b: 0, r: 0.0, points: 0, spearman: None, lag: 0, p_value: 1.0 };
+        let told = if pairs.is_empty() { &[NONE][..] } else { pairs };
         let times = |time: i64| -> ArrayRef {
             Arc::new(TimestampNanosecondArray::from(vec![time; told.len()]).with_timezone("UTC"))
         };
-        let of = |at: usize| series.get(at).copied().filter(|_| points > 0).unwrap_or(0);
+        let ids = |of: fn(&Related) -> usize| -> ArrayRef {
+            let id = |pair: &Related| series.get(of(pair)).copied().filter(|_| pair.points > 0).unwrap_or(0);
+            Arc::new(UInt32Array::from_iter_values(told.iter().map(id)))
+        };
+        let seconds = self.step as f64 / 1e9;
         let columns: Vec<ArrayRef> = vec![
             times(start),
             times(start.saturating_add(self.window)),
-            Arc::new(UInt32Array::from_iter_values(told.iter().map(|pair| of(pair.a)))),
-            Arc::new(UInt32Array::from_iter_values(told.iter().map(|pair| of(pair.b)))),
-            Arc::new(Float64Array::from_iter_values(told.iter().map(|pair| f64::from(pair.r)))),
-            Arc::new(UInt64Array::from(vec![points as u64; told.len()])),
+            ids(|pair| pair.a),
+            ids(|pair| pair.b),
+            Arc::new(Float64Array::from_iter_values(told.iter().map(|pair| pair.r))),
+            Arc::new(UInt64Array::from_iter_values(told.iter().map(|pair| pair.points as u64))),
+            Arc::new(told.iter().map(|pair| pair.spearman.map(six_digits)).collect::<Float64Array>()),
+            Arc::new(Float64Array::from_iter_values(told.iter().map(|pair| pair.lag as f64 * seconds))),
+            Arc::new(Float64Array::from_iter_values(told.iter().map(|pair| six_digits(pair.p_value)))),
         ];
         let batch = RecordBatch::try_new(Table::Correlations.schema(), columns);
         Rows { table: Table::Correlations, batch: batch.expect("columns are of the table's schema") }
@@ -471,29 +509,46 @@ impl Correlate {
 }
 
 impl Kept {
-    /// Rows that fill enough steps, gaps filled.
+    /// Rows that fill enough steps.
     fn rows(self, steps: usize, points: usize) -> (Vec<u32>, Vec<Vec<f64>>) {
-        let (mut ids, mut rows) = (Vec::new(), Vec::new());
-        for (series, means) in self.series.into_iter().zip(self.means.chunks(steps)) {
-            let found = means.iter().filter(|mean| !mean.is_nan()).count();
-            let Some(first) = means.iter().copied().find(|mean| !mean.is_nan()).filter(|_| found >= points) else {
-                continue;
-            };
-            ids.push(series);
-            rows.push(filled(means.iter().copied(), first));
-        }
-        (ids, rows)
+        let rows = self.series.into_iter().zip(self.means.chunks(steps));
+        let enough = |means: &&[f64]| means.iter().filter(|mean| !mean.is_nan()).count() >= points;
+        rows.filter(|(_, means)| enough(means)).map(|(series, means)| (series, means.to_vec())).unzip()
     }
 }
 
-/// The means, each gap with the one before it, and the first with `before`.
-fn filled(means: impl Iterator<Item = f64>, mut before: f64) -> Vec<f64> {
-    means
-        .map(|mean| {
-            before = if mean.is_nan() { before } else { mean };
-            before
-        })
-        .collect()
+/// Two series of a window, by place, and how their changes went together.
+struct Related {
+    a: usize,
+    b: usize,
+    r: f64,
+    /// Changes that both have.
+    points: usize,
+    spearman: Option<f64>,
+    /// Steps by which `b` follows `a` where they are most alike.
+    lag: isize,
+    /// Of one of so many pairs, and as many lags.
+    p_value: f64,
+}
+
+impl Related {
+    fn of((a, b): (usize, usize), (x, y): (&[f64], &[f64]), r: Option<f32>, pairs: usize) -> Related {
+        let points = x.iter().zip(y).filter(|(x, y)| x.is_finite() && y.is_finite()).count();
+        let r = r.map_or_else(|| pearson(x, y).unwrap_or(0.0), f64::from);
+        let lag = lag_of_best(x, y, LAG_MAX).map_or(0, |(lag, _)| lag);
+        let p_value = (p_value(r, points) * pairs as f64).min(1.0);
+        Related { a, b, r, points, spearman: spearman(x, y), lag, p_value }
+    }
+}
+
+/// Changes shifted and scaled as [`normalize`] does, zero where there is none.
+fn unit_of(changes: &[f64]) -> Option<Vec<f32>> {
+    let mut there: Vec<f32> = changes.iter().filter(|change| !change.is_nan()).map(|&change| change as f32).collect();
+    if there.is_empty() || !normalize(&mut there) {
+        return None;
+    }
+    let mut there = there.into_iter();
+    Some(changes.iter().map(|change| if change.is_nan() { 0.0 } else { there.next().unwrap_or(0.0) }).collect())
 }
 
 /// The means of the steps of one window, of the series that is read.
@@ -517,17 +572,12 @@ impl Means {
         self.samples += samples.len();
     }
 
-    /// The means, gaps filled, where enough steps have one; empty again.
+    /// The means, where enough steps have one; empty again.
     fn take(&mut self, points: usize) -> Option<Vec<f64>> {
         let Means { samples, sums, .. } = self;
         let filled = sums.iter().filter(|(_, count)| *count > 0).count();
-        let mean = |&(sum, count): &(f64, u32)| (count > 0).then(|| sum / f64::from(count));
-        let mut before = sums.iter().find_map(mean).unwrap_or(0.0);
-        let mut fill = |cell| {
-            before = mean(cell).unwrap_or(before);
-            before
-        };
-        let row = (std::mem::take(samples) >= points && filled >= points).then(|| sums.iter().map(&mut fill).collect());
+        let mean = |&(sum, count): &(f64, u32)| if count > 0 { sum / f64::from(count) } else { f64::NAN };
+        let row = (std::mem::take(samples) >= points && filled >= points).then(|| sums.iter().map(mean).collect());
         sums.fill((0.0, 0));
         row
     }

@@ -124,3 +124,23 @@ fn a_step_divides_its_window() {
     assert!(odd.fault().is_some_and(|told| told.contains("no whole number of steps")));
     assert_eq!(spec().fault(), None);
 }
+
+#[test]
+fn series_that_are_silent_together_are_no_pair() {
+    let (kept, noise) = (Kept::default(), Chance::seeded(5));
+    let mut stage = Correlate::new(&spec(), None, Weak::new());
+    let mut batch = Batch { source: "a".into(), ..Batch::default() };
+    for second in 0..100 {
+        // Half of the window empty, and a level of their own for a moment, as what starts has.
+        let is_there = (0..55).contains(&second);
+        for series in (0..12).filter(|_| is_there) {
+            let value = noise.below(1000) as f64 + if second < 5 { 500.0 } else { 0.0 };
+            batch.push(SeriesId(series), Timestamp::from_nanos(second * SECOND), value);
+        }
+    }
+    let mut step = Step::new();
+    let mut out = Out::new(&kept, &mut step);
+    stage.batch(&Arc::new(batch), &mut out);
+    stage.checkpoint(Cut { number: 1, last: true }, &mut out);
+    assert_eq!(rows(kept), [(0, 0.0, 0)], "a row that says that there is none");
+}
