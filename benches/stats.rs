@@ -1,5 +1,5 @@
 //! How fast the numbers behind the default pipeline are, on one core: all pairs of series, the rolling score, the
-//! detectors, the percentile sketch.
+//! detectors, the percentile sketch; and which series go together, on all cores.
 //!
 //! ```text
 //! cargo bench --bench stats [-- NAME]     only those whose name holds NAME
@@ -11,6 +11,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use plimsoll::stats::couple::{CoupleOptions, Window, couples};
 use plimsoll::stats::detect::{Detector, Method};
 use plimsoll::stats::{RollingZ, Sketch, normalize, pairs_above};
 
@@ -179,6 +180,34 @@ fn detectors() {
     }
 }
 
+/// All pairs at all lags, on all cores: wall time. Every tenth series follows the one before it.
+fn coupled() {
+    let name = "coupled, 2000 series of 1000 rows, on all cores";
+    if !wanted(name) {
+        return;
+    }
+    let (count, rows, day) = (2000, 1000, 288);
+    let mut chance = Chance(5);
+    let mut series: Vec<Vec<f64>> = Vec::new();
+    for at in 0..count {
+        let own: Vec<f64> = (0..rows + 5 * day).map(|_| f64::from(chance.normal())).collect();
+        let row = match series.last() {
+            Some(before) if at % 10 == 1 => (0..own.len()).map(|row| own[row] + before[row.max(3) - 3]).collect(),
+            _ => own,
+        };
+        series.push(row);
+    }
+    let window = Window { values: series.iter().map(Vec::as_slice).collect(), window: rows, day };
+    let took = || {
+        let start = Instant::now();
+        let found = couples(&window, &CoupleOptions::default()).len();
+        assert!(found >= count / 10 * 9 / 10, "{found} found");
+        start.elapsed()
+    };
+    let best = std::iter::repeat_with(took).take(3).min().unwrap_or_default();
+    println!("{name:52} {:10.2} ms", best.as_secs_f64() * 1e3);
+}
+
 /// Values as of a gauge between 0 and 100 that wanders.
 fn walk(chance: &mut Chance, count: usize) -> Vec<f64> {
     let mut level = 100.0 * chance.share();
@@ -237,4 +266,5 @@ fn main() {
         detectors();
         sketches();
     });
+    coupled();
 }

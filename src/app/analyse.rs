@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::Args;
 
+use super::couple;
 use super::files::{self, DetectArgs};
 use super::global::{Global, WrongUsage};
 use super::print::Printer;
@@ -51,6 +52,24 @@ pub(super) struct AnomaliesArgs {
     /// Hold every method against incidents that there were: a CSV of their start and end
     #[arg(long, value_name = "FILE", conflicts_with = "input")]
     backtest: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(super) struct CorrelateArgs {
+    #[command(flatten)]
+    found: FoundArgs,
+    /// Compare the series of a window of this length now, as in 2d, that ends with --to; - of a file, with its last row
+    #[arg(long, value_name = "LENGTH")]
+    window: Option<String>,
+    /// With --window: the step series are compared at, as in 5m
+    #[arg(long, value_name = "LENGTH", requires = "window")]
+    step: Option<String>,
+    /// With --window: a label that a pair has to differ in; of a file, the text before which series' names have to
+    #[arg(long, value_name = "LABEL", requires = "window")]
+    across: Option<String>,
+    /// With --window: compare the columns of a CSV instead, without a store
+    #[arg(long, value_name = "FILE", requires = "window", conflicts_with = "from")]
+    input: Option<String>,
 }
 
 fn literal(text: &str) -> String {
@@ -123,7 +142,19 @@ fn incidents(text: &str) -> Result<String, String> {
     Ok(lines.map(incident).collect::<Result<Vec<String>, String>>()?.join(", "))
 }
 
-pub(super) fn correlate(global: &Global, args: &FoundArgs, printer: &mut Printer) -> anyhow::Result<()> {
+pub(super) fn correlate(global: &Global, args: &CorrelateArgs, printer: &mut Printer) -> anyhow::Result<()> {
+    match (&args.window, &args.input) {
+        (Some(window), Some(file)) => {
+            let across = args.across.as_deref();
+            couple::of_file(file, (window, args.step.as_deref()), across, args.found.limit, printer)
+        }
+        (Some(window), None) => correlate_window(global, args, window, printer),
+        _ => correlated(global, &args.found, printer),
+    }
+}
+
+/// What pipelines found.
+fn correlated(global: &Global, args: &FoundArgs, printer: &mut Printer) -> anyhow::Result<()> {
     let mut conditions = span(args)?;
     conditions.extend(args.metric.as_ref().map(|like| {
         let like = literal(like);
@@ -132,9 +163,34 @@ pub(super) fn correlate(global: &Global, args: &FoundArgs, printer: &mut Printer
     answer(
         global,
         &format!(
-            "SELECT time, \"end\", series_a, series_b, r, points FROM correlations {} ORDER BY abs(r) DESC, time, series_a, series_b LIMIT {}",
+            "SELECT time, \"end\", series_a, series_b, r, lag, points FROM correlations {} ORDER BY abs(r) DESC, time, series_a, series_b LIMIT {}",
             filter(&conditions),
             args.limit
+        ),
+        printer,
+    )
+}
+
+fn correlate_window(global: &Global, args: &CorrelateArgs, window: &str, printer: &mut Printer) -> anyhow::Result<()> {
+    let length = humantime::parse_duration(window)
+        .map_err(|error| WrongUsage(format!("--window {window} is no length of time ({error}): write 2d")))?;
+    let to = args.found.to.as_deref().map_or_else(|| Ok("now()".to_owned()), moment)?;
+    let to = if to.starts_with('\'') { format!("TIMESTAMP {to}") } else { to };
+    let from = format!("{to} - INTERVAL '{} seconds'", length.as_secs_f64());
+    let metric = args.found.metric.as_deref().unwrap_or("%");
+    let mut further = String::new();
+    if let Some(step) = &args.step {
+        further = format!(", {}, {}", literal(step), literal(metric));
+        further.extend(args.across.iter().map(|label| format!(", {}", literal(label))));
+    } else if args.across.is_some() || args.found.metric.is_some() {
+        return Err(WrongUsage("--metric and --across go with a --step, as in --step 5m".into()).into());
+    }
+    let limit = args.found.limit;
+    answer(
+        global,
+        &format!(
+            "SELECT series_a, series_b, lag, pearson, spearman, strength, p_value, points FROM correlate_window({from}, {to}{further}) \
+             ORDER BY p_value, abs(strength) DESC, series_a, series_b LIMIT {limit}"
         ),
         printer,
     )

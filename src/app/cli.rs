@@ -42,7 +42,7 @@ enum Command {
     /// What was unusual
     Anomalies(analyse::AnomaliesArgs),
     /// What moved with what
-    Correlate(analyse::FoundArgs),
+    Correlate(analyse::CorrelateArgs),
     /// What changed most: in a window of history against its past, or between two files
     Explain(explain::ExplainArgs),
     /// Run a pipeline over stored history: to fill a new one, to try one, or to hold it against what is stored

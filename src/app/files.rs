@@ -121,7 +121,7 @@ fn group_schema() -> SchemaRef {
 }
 
 /// Nanoseconds.
-fn time_of(row: &FrameRow) -> i64 {
+pub(super) fn time_of(row: &FrameRow) -> i64 {
     match row.at {
         Moment::Time(time) => time.nanos(),
         Moment::Row(number) => number.saturating_mul(ROW_STEP),

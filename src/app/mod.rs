@@ -6,6 +6,7 @@ mod backup;
 mod check;
 mod cli;
 mod collect;
+mod couple;
 mod demo;
 mod edges;
 mod explain;

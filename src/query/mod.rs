@@ -7,6 +7,7 @@ mod answer;
 mod approx_percentile;
 mod array_labels;
 mod cache;
+mod correlate_window;
 mod derived;
 mod dimension;
 mod engine;

@@ -3,6 +3,7 @@
 mod backtest;
 pub mod changed;
 mod correlation;
+pub mod couple;
 pub mod detect;
 mod distinct;
 mod forecast;
