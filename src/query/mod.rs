@@ -2,6 +2,7 @@
 
 mod aggregate;
 mod allowance;
+mod anew;
 mod anomalies;
 mod answer;
 mod approx_percentile;
@@ -29,6 +30,7 @@ mod render;
 mod samples;
 mod schemas;
 mod scratch;
+mod seasonality;
 mod selection;
 mod series;
 mod size;

@@ -25,6 +25,8 @@ use datafusion::physical_plan::{
 };
 use futures::{Stream, StreamExt};
 
+use super::anew::AnewExec;
+
 /// Rows of the first piece, and the most of one.
 const FIRST: usize = 16;
 const MOST: usize = 8192;
@@ -51,6 +53,9 @@ impl PhysicalOptimizerRule for PaceJoins {
                 return Ok(Transformed::no(node));
             }
             let mut children: Vec<Arc<dyn ExecutionPlan>> = node.children().into_iter().cloned().collect();
+            if let Some(left) = children.first_mut().filter(|_| node.is::<NestedLoopJoinExec>()) {
+                *left = Arc::new(AnewExec(left.clone()));
+            }
             if let Some(right) = children.last_mut() {
                 *right = Arc::new(PacedExec { input: right.clone(), elapsed: self.0.clone() });
             }
