@@ -188,7 +188,7 @@ impl Grids {
         let found = couples_where(&window, &CoupleOptions::default(), is_allowed);
         batch_of(&found, self.step as f64 / 1e9, |at| {
             let id = self.series[at];
-            (registry.def(id).to_string(), registry.metric(id).to_string())
+            (registry.def(id).to_string(), registry.metric(id))
         })
     }
 }

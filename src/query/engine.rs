@@ -42,6 +42,7 @@ use super::pins::{Pin, Pins};
 use super::postgres::{PG_CATALOG, PgStatement, Postgres};
 use super::queries::{End, Limits, Now, Queries, Running, number_to_kill};
 use super::schemas::{SYSTEM, Schemas};
+use super::seasonality::SeasonalityFunction;
 use super::size::check_size;
 use super::sketch_quantile::sketch_quantile;
 use super::system::{SystemTable, TellMemory};
@@ -382,7 +383,8 @@ impl Engine {
         context.register_udtf("backtest_detector", Arc::new(BacktestFunction(snapshot.clone())));
         context.register_udtf("correlate_window", Arc::new(CorrelateWindowFunction(snapshot.clone())));
         context.register_udtf("explain_window", Arc::new(ExplainWindowFunction(snapshot.clone())));
-        context.register_udtf("instant", Arc::new(InstantFunction::new(snapshot)));
+        context.register_udtf("instant", Arc::new(InstantFunction::new(snapshot.clone())));
+        context.register_udtf("seasonality", Arc::new(SeasonalityFunction(snapshot)));
         context.register_udf(sketch_quantile());
         Ok(context)
     }

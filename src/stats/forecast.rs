@@ -119,7 +119,7 @@ fn present(history: &[f64]) -> Result<(Vec<f64>, f64), ForecastError> {
 }
 
 /// Gaps filled by straight lines; the last value held to the end. The first point is a value.
-fn bridge(values: &[f64]) -> Vec<f64> {
+pub fn bridge(values: &[f64]) -> Vec<f64> {
     let mut filled = values.to_vec();
     let mut before = 0;
     for at in (1..values.len()).filter(|&at| !values[at].is_nan()) {

@@ -19,12 +19,12 @@ mod sketch;
 
 pub use correlation::{lag_of_best, normalize, p_value, pearson, spearman};
 pub use distinct::Distinct;
-pub use forecast::{Forecast, ForecastError, ForecastOptions, forecast};
+pub use forecast::{Forecast, ForecastError, ForecastOptions, bridge, forecast};
 pub use growth::Growth;
 pub use limit::{Direction, Eta, time_to_limit};
 pub use pairs::{Pair, pairs_above};
 pub use resample::{ladder_step, native_step, to_grid};
 pub use robust::{MAD_TO_SIGMA, mad, median, quantile, six_digits};
 pub use rolling::{RollingZ, Score};
-pub use seasons::find_seasons;
+pub use seasons::{Season, find_seasons, seasons_of};
 pub use sketch::{Sketch, SketchError};

@@ -28,6 +28,11 @@ const POWER_SHARE_MIN: f64 = 0.3;
 /// Periods of the series in steps, ascending, at most three; empty where nothing repeats. `values` has no gaps.
 /// `hints` are periods to look at besides those found (a day, a week), held to the same test.
 pub fn find_seasons(values: &[f64], hints: &[usize]) -> Vec<usize> {
+    seasons_of(values, hints).into_iter().map(|season| season.period).collect()
+}
+
+/// The same, with how much each foretells.
+pub fn seasons_of(values: &[f64], hints: &[usize]) -> Vec<Season> {
     if values.len() < POINTS_MIN || values.iter().any(|value| !value.is_finite()) {
         return Vec::new();
     }
@@ -42,16 +47,18 @@ pub fn find_seasons(values: &[f64], hints: &[usize]) -> Vec<usize> {
     let rest = without_season(&level, main.period);
     let multiples = periods.iter().copied().filter(|&period| period > main.period && period % main.period == 0);
     let outer = strongest(multiples.filter_map(|period| season(&rest, period)));
-    [inner, Some(main), outer].into_iter().flatten().map(|season| season.period).collect()
+    [inner, Some(main), outer].into_iter().flatten().collect()
 }
 
-#[derive(Clone, Copy)]
-struct Season {
-    period: usize,
+/// Something that repeats.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Season {
+    /// Steps.
+    pub period: usize,
     /// Share of the variance that the season foretells; negative where it misleads.
-    share: f64,
+    pub share: f64,
     /// How many times it was seen.
-    cycles: f64,
+    pub cycles: f64,
 }
 
 impl Season {

@@ -19,6 +19,7 @@ fn pipelines() -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
     files.retain(|file| file.extension().is_some_and(|ending| ending == "toml"));
     files.sort();
+    files.push(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/watch.toml"));
     files
 }
 

@@ -69,7 +69,7 @@ fn rows(snapshot: &Snapshot) -> Result<RecordBatch> {
     let different = |event: &Event, of: &dyn Fn(u32) -> String| {
         event.alarms.iter().map(|alarm| of(alarm.series)).collect::<BTreeSet<String>>().len()
     };
-    let metric = |series: u32| snapshot.registry().metric(SeriesId(series)).to_string();
+    let metric = |series: u32| snapshot.registry().metric(SeriesId(series));
     let texts = |of: &dyn Fn(&Event) -> u32| -> ArrayRef {
         Arc::new(StringArray::from_iter_values(events.iter().map(|event| name(of(event)))))
     };

@@ -242,7 +242,7 @@ fn ranges(batch: &RecordBatch, shape: &SharedShape) -> Result<Vec<Range<usize>>>
     let keys: Vec<ArrayRef> =
         order(shape).filter(|&at| at != shape.bucket).map(|at| batch.column(at).clone()).collect();
     if keys.is_empty() {
-        return Ok(vec![0..batch.num_rows()]);
+        return Ok(std::iter::once(0..batch.num_rows()).collect());
     }
     Ok(partition(&keys)?.ranges())
 }
