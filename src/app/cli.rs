@@ -7,7 +7,8 @@ use clap::{Parser, Subcommand};
 use super::global::{Color, Global, WrongUsage};
 use super::print::Printer;
 use super::{
-    analyse, backup, check, demo, explain, export, import, pipelines, replay, report, serve, sql, stats, verify,
+    analyse, backup, changepoints, check, demo, explain, export, import, pipelines, replay, report, serve, sql, stats,
+    verify,
 };
 use crate::config::ConfigFaults;
 
@@ -43,6 +44,8 @@ enum Command {
     Anomalies(analyse::AnomaliesArgs),
     /// What moved with what
     Correlate(analyse::CorrelateArgs),
+    /// When the level of the series of a file became another
+    Changepoints(changepoints::ChangepointsArgs),
     /// What changed most: in a window of history against its past, or between two files
     Explain(explain::ExplainArgs),
     /// Run a pipeline over stored history: to fill a new one, to try one, or to hold it against what is stored
@@ -100,6 +103,7 @@ fn command(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Forecast(args) => analyse::forecast(global, args, &mut printer)?,
         Command::Anomalies(args) => analyse::anomalies(global, args, &mut printer)?,
         Command::Correlate(args) => analyse::correlate(global, args, &mut printer)?,
+        Command::Changepoints(args) => changepoints::changepoints(global, args)?,
         Command::Explain(args) => explain::explain(global, args, &mut printer)?,
         Command::Replay(args) => return replay::replay(global, args, &mut printer),
         Command::Check(args) => return check::check(global, args),

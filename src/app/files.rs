@@ -83,8 +83,7 @@ pub(super) fn anomalies(global: &Global, args: &DetectArgs, file: &str) -> anyho
     };
     let schema = if args.group { group_schema() } else { each_schema() };
     let out = writer(args.output.as_ref())?;
-    let format = if global.format == Format::Table { OutputFormat::Csv } else { global.format.into() };
-    let mut rows = Output::new(format, schema, out)?;
+    let mut rows = Output::new(format_of(global), schema, out)?;
     let told = || format!("cannot judge {file}");
     read(&mut *reader, |frame| judge(frame, &mut rows)).with_context(told)?;
     bar.finish_and_clear();
@@ -95,11 +94,17 @@ fn read(input: &mut dyn BufRead, judge: impl FnOnce(&mut Frame<'_>) -> anyhow::R
     judge(&mut Frame::read(input)?)
 }
 
-fn writer(path: Option<&PathBuf>) -> anyhow::Result<Box<dyn Write + Send>> {
+/// A file, or stdout.
+pub(super) fn writer(path: Option<&PathBuf>) -> anyhow::Result<Box<dyn Write + Send>> {
     Ok(match path {
         Some(path) => Box::new(File::create(path).with_context(|| format!("cannot write {}", path.display()))?),
         None => Box::new(std::io::stdout()),
     })
+}
+
+/// CSV, where nobody asks for something else.
+pub(super) fn format_of(global: &Global) -> OutputFormat {
+    if global.format == Format::Table { OutputFormat::Csv } else { global.format.into() }
 }
 
 fn each_schema() -> SchemaRef {

@@ -3,6 +3,7 @@
 mod analyse;
 mod ask;
 mod backup;
+mod changepoints;
 mod check;
 mod cli;
 mod collect;

@@ -29,6 +29,7 @@ use super::answer::{Answer, Held};
 use super::approx_percentile::approx_percentile;
 use super::array_labels::ArrayLabels;
 use super::cache::{CacheStats, ResultCache};
+use super::changepoints::ChangepointsFunction;
 use super::correlate_window::CorrelateWindowFunction;
 use super::error::QueryError;
 use super::explain_window::ExplainWindowFunction;
@@ -381,6 +382,7 @@ impl Engine {
         context.register_udtf("capacity_eta", Arc::new(ForecastFunction::capacity_eta(snapshot.clone())));
         context.register_udtf("anomaly_scores", Arc::new(ScoresFunction(snapshot.clone())));
         context.register_udtf("backtest_detector", Arc::new(BacktestFunction(snapshot.clone())));
+        context.register_udtf("changepoints", Arc::new(ChangepointsFunction(snapshot.clone())));
         context.register_udtf("correlate_window", Arc::new(CorrelateWindowFunction(snapshot.clone())));
         context.register_udtf("explain_window", Arc::new(ExplainWindowFunction(snapshot.clone())));
         context.register_udtf("instant", Arc::new(InstantFunction::new(snapshot.clone())));

@@ -8,6 +8,7 @@ mod answer;
 mod approx_percentile;
 mod array_labels;
 mod cache;
+mod changepoints;
 mod correlate_window;
 mod derived;
 mod dimension;

@@ -2,6 +2,7 @@
 
 mod backtest;
 pub mod changed;
+mod changepoints;
 mod correlation;
 pub mod couple;
 pub mod detect;
@@ -17,6 +18,7 @@ mod rolling;
 mod seasons;
 mod sketch;
 
+pub use changepoints::{ChangePoint, ChangePointOptions, change_points};
 pub use correlation::{lag_of_best, normalize, p_value, pearson, spearman};
 pub use distinct::Distinct;
 pub use forecast::{Forecast, ForecastError, ForecastOptions, bridge, forecast};

@@ -403,7 +403,9 @@ impl Writer {
 mod tests {
     use std::collections::BTreeMap;
 
-    use arrow::array::{ArrayRef, Float64Array, StringArray, TimestampNanosecondArray, UInt32Array, UInt64Array};
+    use arrow::array::{
+        ArrayRef, Float64Array, StringArray, TimestampNanosecondArray, UInt32Array, UInt64Array, new_null_array,
+    };
 
     use super::*;
     use crate::model::{Labels, SeriesDef, SeriesId, Span, Timestamp};
@@ -536,8 +538,14 @@ mod tests {
             Arc::new(UInt64Array::from_iter_values(0..count)),
             Arc::new(why),
         ];
-        let rows =
-            |table: Table, columns| Rows { table, batch: RecordBatch::try_new(table.schema(), columns).unwrap() };
+        let rows = |table: Table, mut columns: Vec<ArrayRef>| {
+            let (schema, length) = (table.schema(), columns[0].len());
+            // Columns that rows of older files have not.
+            let further = schema.fields().iter().skip(columns.len());
+            let nulls: Vec<ArrayRef> = further.map(|field| new_null_array(field.data_type(), length)).collect();
+            columns.extend(nulls);
+            Rows { table, batch: RecordBatch::try_new(schema, columns).unwrap() }
+        };
         [rows(Table::Correlations, pairs), rows(Table::Compressed, points)]
     }
 

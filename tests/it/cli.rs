@@ -288,6 +288,9 @@ fn files_are_analysed_without_a_store() {
         let ran = plimsoll(&not_there, command).ending(2);
         assert!(ran.stderr.contains(told), "{command:?}: {}", ran.stderr);
     }
+    let steps = rows(&["changepoints", "--input", &whole]);
+    assert_eq!(steps[0].join(","), "series,row,time,before,after,effect,p_value");
+    assert_eq!((steps.len(), &*steps[1][0], &*steps[1][1]), (2, "a|cpu", "700"));
     let missing = plimsoll(&not_there, &["anomalies", "--input", "none.csv"]).ending(1);
     assert!(missing.stderr.contains("cannot read none.csv"), "{}", missing.stderr);
     assert!(!not_there.exists(), "no store was made");
