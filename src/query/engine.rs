@@ -37,6 +37,7 @@ use super::forecast::ForecastFunction;
 use super::gapfill::{self, FillGaps, GapFillPlanner};
 use super::growth;
 use super::instant::InstantFunction;
+use super::newest::ReadNewest;
 use super::pace::{Elapsed, PaceJoins};
 use super::parameters;
 use super::pins::{Pin, Pins};
@@ -407,8 +408,9 @@ fn base_session(
         .with_create_default_catalog_and_schema(false)
         .with_information_schema(true);
     let runtime = RuntimeEnvBuilder::new().with_memory_pool(pool.clone()).build_arc()?;
-    // First, while an aggregate still stands right above its scan.
-    let mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> = vec![Arc::new(AggregateTracks { summaries })];
+    // First, while an aggregate or a sort still stands right above its scan.
+    let mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> =
+        vec![Arc::new(AggregateTracks { summaries }), Arc::new(ReadNewest)];
     rules.extend(PhysicalOptimizer::new().rules);
     rules.push(Arc::new(PaceJoins(elapsed(store))));
     let mut base = SessionStateBuilder::new()

@@ -21,6 +21,7 @@ mod growth;
 mod instant;
 mod made;
 mod moment;
+mod newest;
 mod pace;
 mod parameters;
 mod picked;

@@ -161,17 +161,19 @@ impl TableProvider for SamplesTable {
         let tracks: Vec<Track> = series.iter().map(|&id| Track { series: [Some(id)].into() }).collect();
         let over = (self.snapshot.clone(), self.dimension.clone());
         let fields = vec!["value".to_owned()];
-        let tracks = Arc::new(Tracks::new(over, span, fields, tracks, state.config().target_partitions()));
-        let partitions = tracks.parts.iter().map(|part| {
-            let series: Vec<SeriesId> = part.iter().map(Track::any).collect();
-            self.partition(&series, span, &schema, limit)
-        });
-        let inner = plan(schema.clone(), partitions.collect(), limit)?;
-        if self.moment.is_some() {
-            return Ok(inner);
-        }
-        let told = format!("SamplesScan: {}", self.metric.as_deref().unwrap_or("metrics"));
-        Ok(Arc::new(TracksExec { told, tracks, chooses: false, inner }))
+        let tracks = Tracks::new(over, span, fields, tracks, state.config().target_partitions());
+        let (told, moment) =
+            (format!("SamplesScan: {}", self.metric.as_deref().unwrap_or("metrics")), self.moment.clone());
+        let is_moment = moment.is_some();
+        let exec = TracksExec::new(told, tracks, false, move |tracks| {
+            let partitions = tracks.parts.iter().map(|part| {
+                let series: Vec<SeriesId> = part.iter().map(Track::any).collect();
+                partition(tracks, series, &schema, moment.clone(), limit)
+            });
+            plan(schema.clone(), partitions.collect(), limit)
+        })?;
+        // Of what a moment shows, nothing can be left out or summed up.
+        Ok(if is_moment { exec.inner } else { Arc::new(exec) })
     }
 }
 
@@ -182,53 +184,50 @@ enum Column {
     Value,
 }
 
-impl SamplesTable {
-    fn partition(
-        &self,
-        series: &[SeriesId],
-        span: Span,
-        schema: &SchemaRef,
-        limit: Option<usize>,
-    ) -> Arc<dyn datafusion::physical_plan::streaming::PartitionStream> {
-        let column = |field: &Arc<Field>| match field.name().as_str() {
-            "time" => Column::Time,
-            "value" => Column::Value,
-            name => Column::Text(self.dimension.text(name, series)),
-        };
-        let columns: Arc<Vec<Column>> = Arc::new(schema.fields().iter().map(column).collect());
-        let (snapshot, series, schema) = (self.snapshot.clone(), series.to_vec(), schema.clone());
-        let (made, moment) = (schema.clone(), self.moment.clone());
-        BlockingPartition::boxed(schema, move |out| {
-            let mut batches = Batches::new(&made, &columns);
-            // Rows alone can be counted without being read.
-            let only_rows = !columns.iter().any(|column| matches!(column, Column::Time | Column::Value));
-            let mut left = limit.unwrap_or(usize::MAX);
-            let mut scan = snapshot.scan(series.clone(), span);
-            for (place, &id) in series.iter().enumerate() {
-                let counted = if only_rows && span == Span::ALL { snapshot.count(id) } else { None };
-                let wanted = match counted {
-                    Some(rows) => {
-                        scan.skip_one();
-                        batches.add_rows(place, rows as usize, out)?
-                    }
-                    None => {
-                        let Some(run) = scan.next() else { break };
-                        let run = run.map_err(of_store)?;
-                        let samples = match &moment {
-                            Some(moment) => moment.last(id, &run.samples),
-                            None => &run.samples,
-                        };
-                        left = left.saturating_sub(samples.len());
-                        batches.add(place, samples, out)?
-                    }
-                };
-                if !wanted || left == 0 || out.is_gone() {
-                    break;
+fn partition(
+    tracks: &Tracks,
+    series: Vec<SeriesId>,
+    schema: &SchemaRef,
+    moment: Option<Arc<Moment>>,
+    limit: Option<usize>,
+) -> Arc<dyn datafusion::physical_plan::streaming::PartitionStream> {
+    let column = |field: &Arc<Field>| match field.name().as_str() {
+        "time" => Column::Time,
+        "value" => Column::Value,
+        name => Column::Text(tracks.dimension.text(name, &series)),
+    };
+    let columns: Arc<Vec<Column>> = Arc::new(schema.fields().iter().map(column).collect());
+    let (snapshot, span, made) = (tracks.snapshot.clone(), tracks.span, schema.clone());
+    BlockingPartition::boxed(schema.clone(), move |out| {
+        let mut batches = Batches::new(&made, &columns);
+        // Rows alone can be counted without being read.
+        let only_rows = !columns.iter().any(|column| matches!(column, Column::Time | Column::Value));
+        let mut left = limit.unwrap_or(usize::MAX);
+        let mut scan = snapshot.scan(series.clone(), span);
+        for (place, &id) in series.iter().enumerate() {
+            let counted = if only_rows && span == Span::ALL { snapshot.count(id) } else { None };
+            let wanted = match counted {
+                Some(rows) => {
+                    scan.skip_one();
+                    batches.add_rows(place, rows as usize, out)?
                 }
+                None => {
+                    let Some(run) = scan.next() else { break };
+                    let run = run.map_err(of_store)?;
+                    let samples = match &moment {
+                        Some(moment) => moment.last(id, &run.samples),
+                        None => &run.samples,
+                    };
+                    left = left.saturating_sub(samples.len());
+                    batches.add(place, samples, out)?
+                }
+            };
+            if !wanted || left == 0 || out.is_gone() {
+                break;
             }
-            batches.finish(out)
-        })
-    }
+        }
+        batches.finish(out)
+    })
 }
 
 /// Gathers runs into batches of about [`BATCH_ROWS`].

@@ -13,6 +13,7 @@ use datafusion::physical_plan::{
 
 use super::cache::Scanned;
 use super::dimension::Dimension;
+use super::stream::of_store;
 use crate::model::{SeriesId, Span, Timestamp};
 use crate::store::Snapshot;
 
@@ -113,6 +114,33 @@ impl Tracks {
         std::iter::successors(Some(span(first)), |before| next(before).map(span)).collect()
     }
 
+    /// The part of the span, up to its end or from its beginning, in which at least so many rows are; `None` where that is
+    /// half of it and more.
+    fn end_with(&self, rows: usize, latest: bool) -> Result<Option<Span>> {
+        let tracks = || self.parts.iter().flat_map(|part| part.iter());
+        let Some((first, last)) = self.range_of(tracks().flat_map(Track::all)) else { return Ok(None) };
+        let density: f64 = tracks().map(|track| self.rows_a_nanosecond(track.any())).sum();
+        let mut length = (2.0 * rows as f64 / density) as i64 + 1;
+        while length < last.saturating_sub(first) / 2 {
+            let (start, end) = match latest {
+                true => (Timestamp::from_nanos(last.saturating_sub(length)), Timestamp::MAX),
+                false => (Timestamp::MIN, Timestamp::from_nanos(first.saturating_add(length))),
+            };
+            let span = self.span.intersect(Span::new(start, end));
+            let mut scan = self.snapshot.scan(Vec::new(), span);
+            let mut found = 0;
+            // Of each track one series: where it has a sample, there is a row.
+            for track in tracks() {
+                found += scan.times(track.any(), span).map_err(of_store)?.times.len();
+                if found >= rows {
+                    return Ok(Some(span));
+                }
+            }
+            length = length.saturating_mul(4);
+        }
+        Ok(None)
+    }
+
     fn rows_a_nanosecond(&self, series: SeriesId) -> f64 {
         let range = self.snapshot.time_range(series);
         match (self.snapshot.count(series), range) {
@@ -133,6 +161,38 @@ pub(super) struct TracksExec {
     pub chooses: bool,
     /// Makes the rows.
     pub inner: Arc<dyn ExecutionPlan>,
+    /// Makes what makes the rows of some tracks; `None` where less of them would not say the same.
+    pub make: Option<Arc<Make>>,
+}
+
+/// What makes the rows of some tracks.
+pub(super) type Make = dyn Fn(&Arc<Tracks>) -> Result<Arc<dyn ExecutionPlan>> + Send + Sync;
+
+impl TracksExec {
+    pub fn new(
+        told: String,
+        tracks: Tracks,
+        chooses: bool,
+        make: impl Fn(&Arc<Tracks>) -> Result<Arc<dyn ExecutionPlan>> + Send + Sync + 'static,
+    ) -> Result<TracksExec> {
+        let (tracks, make): (_, Arc<Make>) = (Arc::new(tracks), Arc::new(make));
+        Ok(TracksExec { told, inner: make(&tracks)?, tracks, chooses, make: Some(make) })
+    }
+
+    /// The same over as much of the end of time, or of its beginning, as has so many rows at least; `None` where that is about
+    /// all of it.
+    pub fn narrowed(&self, rows: usize, latest: bool) -> Result<Option<TracksExec>> {
+        let Some(make) = self.make.as_ref().filter(|_| !self.chooses && self.fetch().is_none()) else {
+            return Ok(None);
+        };
+        let Some(span) = self.tracks.end_with(rows, latest)? else { return Ok(None) };
+        let Tracks { snapshot, dimension, fields, parts, .. } = &*self.tracks;
+        let (snapshot, dimension) = (snapshot.clone(), dimension.clone());
+        let tracks = Tracks { snapshot, dimension, span, fields: fields.clone(), parts: parts.clone() };
+        let (tracks, make) = (Arc::new(tracks), make.clone());
+        let told = format!("{} (the rows at the end that are asked for)", self.told);
+        Ok(Some(TracksExec { told, inner: make(&tracks)?, tracks, chooses: false, make: Some(make) }))
+    }
 }
 
 impl fmt::Debug for TracksExec {

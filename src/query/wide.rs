@@ -140,14 +140,16 @@ impl TableProvider for WideTable {
         let schema = projected(&self.schema, projection)?;
         let over = (self.snapshot.clone(), self.dimension.clone());
         let partitions = state.config().target_partitions();
-        let tracks = Arc::new(Tracks::new(over, span, self.fields.clone(), tracks, partitions));
-        let partitions = tracks.parts.iter().map(|part| {
-            let (rows, part) = (Rows::new(&tracks, part, &schema, compared.clone()), part.clone());
-            BlockingPartition::boxed(schema.clone(), move |out| rows.read(&part, limit, out))
+        let tracks = Tracks::new(over, span, self.fields.clone(), tracks, partitions);
+        let (told, chooses) = (format!("MeasurementScan: {}", self.name), !compared.is_empty());
+        let exec = TracksExec::new(told, tracks, chooses, move |tracks| {
+            let partitions = tracks.parts.iter().map(|part| {
+                let (rows, part) = (Rows::new(tracks, part, &schema, compared.clone()), part.clone());
+                BlockingPartition::boxed(schema.clone(), move |out| rows.read(&part, limit, out))
+            });
+            plan(schema.clone(), partitions.collect(), limit)
         });
-        let inner = plan(schema.clone(), partitions.collect(), limit)?;
-        let told = format!("MeasurementScan: {}", self.name);
-        Ok(Arc::new(TracksExec { told, tracks, chooses: !compared.is_empty(), inner }))
+        Ok(Arc::new(exec?))
     }
 }
 

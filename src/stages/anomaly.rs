@@ -9,8 +9,7 @@ use std::sync::{Arc, Weak};
 use arrow::array::{
     ArrayRef, Float64Array, RecordBatch, StringArray, TimestampNanosecondArray, UInt32Array, UInt64Array,
 };
-use serde::de::Error;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use crate::flow::codec::{Reader, Writer};
 use crate::flow::{Cut, Dropped, Out, Shard, Stage};
@@ -20,11 +19,10 @@ use crate::stats::six_digits;
 use crate::store::Store;
 
 /// `apply.anomaly`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AnomalySpec {
     /// What a value is held against: `auto`, `zscore`, `robust`, `seasonal`, `ewma` or `kmeans`.
-    #[serde(deserialize_with = "method")]
     pub method: Method,
     /// Score from which a value is anomalous; without it, what is usual for the method.
     pub threshold: Option<f64>,
@@ -34,35 +32,12 @@ pub struct AnomalySpec {
     pub calm: Option<u32>,
 }
 
-impl Default for AnomalySpec {
-    fn default() -> Self {
-        AnomalySpec { method: Method::Auto, threshold: None, window: None, calm: None }
-    }
-}
-
-fn method<'de, D: Deserializer<'de>>(from: D) -> Result<Method, D::Error> {
-    let name = String::deserialize(from)?;
-    Method::of_name(&name).ok_or_else(|| D::Error::unknown_variant(&name, &NAMES))
-}
-
-const NAMES: [&str; Method::ALL.len()] = {
-    let (mut names, mut at) = ([""; Method::ALL.len()], 0);
-    while at < names.len() {
-        names[at] = Method::ALL[at].name();
-        at += 1;
-    }
-    names
-};
-
 impl AnomalySpec {
     pub(super) fn fault(&self) -> Option<String> {
         let is_plain = self.method == Method::ZScore;
-        match self.threshold {
-            Some(threshold) if !(threshold.is_finite() && threshold > 0.0) => {
-                let usual = self.method.threshold();
-                return Some(format!("threshold = {threshold} cannot be: write a number over 0, as in {usual}"));
-            }
-            _ => {}
+        if let Some(threshold) = self.threshold.filter(|threshold| !(threshold.is_finite() && *threshold > 0.0)) {
+            let usual = self.method.threshold();
+            return Some(format!("threshold = {threshold} cannot be: write a number over 0, as in {usual}"));
         }
         let only = |key: &str| {
             let method = self.method.name();

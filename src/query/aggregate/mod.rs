@@ -118,7 +118,7 @@ fn replaced(
         BlockingPartition::boxed(schema.clone(), move |out| partial.rows(&tracks, part, &schema, out))
     });
     let inner = plan(schema.clone(), partitions.collect(), None)?;
-    Ok(Arc::new(TracksExec { told: told.to_owned(), tracks: tracks.clone(), chooses: false, inner }))
+    Ok(Arc::new(TracksExec { told: told.to_owned(), tracks: tracks.clone(), chooses: false, inner, make: None }))
 }
 
 #[cfg(test)]

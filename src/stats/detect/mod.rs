@@ -17,6 +17,8 @@ mod tail;
 pub use episode::{Calm, Episode, Episodes, Heard};
 pub use group::{GROUP_THRESHOLD, Group};
 
+use serde::Deserialize;
+
 use super::rolling::RollingZ;
 use residuals::Residuals;
 use tail::Tail;
@@ -39,7 +41,8 @@ const LEARNING: u32 = 60;
 const BOUNDS: f64 = 3.0;
 
 /// What a value is held against.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Method {
     /// Its level, its last values and the time of day together.
     #[default]
