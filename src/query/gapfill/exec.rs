@@ -20,7 +20,8 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{
     EquivalenceProperties, LexOrdering, LexRequirement, OrderingRequirements, PhysicalSortExpr,
 };
-use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::coop::make_cooperative;
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, SchedulingType};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, ExecutionPlanProperties, InputDistributionRequirements,
@@ -72,7 +73,8 @@ impl GapFillExec {
         let equivalence = EquivalenceProperties::new_with_orderings(schema.clone(), order);
         let partitioning = input.output_partitioning().clone();
         let properties =
-            PlanProperties::new(equivalence, partitioning, EmissionType::Incremental, Boundedness::Bounded);
+            PlanProperties::new(equivalence, partitioning, EmissionType::Incremental, Boundedness::Bounded)
+                .with_scheduling_type(SchedulingType::Cooperative);
         Ok(GapFillExec { input, shape, grid, schema, properties: Arc::new(properties) })
     }
 }
@@ -169,7 +171,8 @@ impl ExecutionPlan for GapFillExec {
         let batches = stream::try_unfold(filling, |mut filling| async {
             Ok(filling.next().await?.map(|batch| (batch, filling)))
         });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), batches.boxed())))
+        // Rows are put in without end and without waiting: so that it can be ended, it gives way now and then.
+        Ok(make_cooperative(Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), batches.boxed()))))
     }
 }
 

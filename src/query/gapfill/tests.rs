@@ -1,5 +1,8 @@
 //! Gaps over a real store.
 
+use std::time::Duration;
+
+use crate::query::Asked;
 use crate::query::testing::{Bench, examples};
 
 /// Host a at the minutes 0, 1 and 4, host b at 2 alone; noon on.
@@ -117,6 +120,22 @@ fn gaps_of_any_length_are_made_a_batch_at_a_time() {
          interpolate(max(value)) AS v FROM load WHERE time >= '2026-01-31T12:00:00Z' AND time < '2026-01-31T12:05:00Z' GROUP BY t, host) AS f",
     );
     assert_eq!(found, ["600000 300000 25 240002"]);
+}
+
+#[test]
+fn what_would_never_end_can_be_ended() {
+    let bench = bench();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let sql = "SELECT gapfill(INTERVAL '1 nanosecond', time) AS t, host, count(*) FROM load \
+               WHERE time >= '2026-01-01' AND time < '2027-01-01' GROUP BY t, host ORDER BY t DESC LIMIT 3";
+    let asked = Asked { timeout: Some(Duration::from_millis(300)), ..Asked::plainly(sql) };
+    let ended = runtime.block_on(async {
+        match bench.engine.ask(asked).await {
+            Ok(answer) => answer.collect().await.map(|_| ()),
+            Err(error) => Err(error),
+        }
+    });
+    assert!(ended.is_err(), "a year of nanoseconds was made");
 }
 
 #[test]
