@@ -76,7 +76,8 @@ struct Shortcut {
 /// What one scan of a plan read.
 #[derive(Clone)]
 pub(super) struct Scanned {
-    pub series: Vec<SeriesId>,
+    /// All it would read if they had samples there.
+    pub series: Arc<[SeriesId]>,
     pub span: Span,
     /// Numbers of the segments.
     pub segments: Vec<u64>,

@@ -152,16 +152,17 @@ impl TableProvider for SamplesTable {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let (span, of_series) = divided(filters, reach);
         let span = self.moment.as_ref().map_or(span, |moment| span.intersect(moment.span));
-        let mut series = self.dimension.select(state, self.metric.as_deref(), &of_series)?;
-        series.retain(|&id| {
-            let range = self.snapshot.time_range(id);
+        let asked = self.dimension.select(state, self.metric.as_deref(), &of_series)?;
+        let touches = |id: &SeriesId| {
+            let range = self.snapshot.time_range(*id);
             range.is_some_and(|(first, last)| span.touches(first, last))
-        });
+        };
         let schema = projected(&self.schema, projection)?;
-        let tracks: Vec<Track> = series.iter().map(|&id| Track { series: [Some(id)].into() }).collect();
+        let series = asked.iter().copied().filter(touches);
+        let tracks: Vec<Track> = series.map(|id| Track { series: [Some(id)].into() }).collect();
         let over = (self.snapshot.clone(), self.dimension.clone());
         let fields = vec!["value".to_owned()];
-        let tracks = Tracks::new(over, span, fields, tracks, state.config().target_partitions());
+        let tracks = Tracks::new(over, span, fields, (tracks, asked), state.config().target_partitions());
         let (told, moment) =
             (format!("SamplesScan: {}", self.metric.as_deref().unwrap_or("metrics")), self.moment.clone());
         let is_moment = moment.is_some();

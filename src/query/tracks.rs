@@ -41,6 +41,7 @@ impl Track {
 }
 
 /// What a scan is over.
+#[derive(Clone)]
 pub(super) struct Tracks {
     pub snapshot: Snapshot,
     pub dimension: Arc<Dimension>,
@@ -49,6 +50,8 @@ pub(super) struct Tracks {
     pub fields: Vec<String>,
     /// A list for each partition.
     pub parts: Vec<Arc<[Track]>>,
+    /// All series that were asked for, those that have nothing in the span yet among them.
+    pub asked: Arc<[SeriesId]>,
 }
 
 impl Tracks {
@@ -57,10 +60,10 @@ impl Tracks {
         (snapshot, dimension): (Snapshot, Arc<Dimension>),
         span: Span,
         fields: Vec<String>,
-        tracks: Vec<Track>,
+        (tracks, asked): (Vec<Track>, Vec<SeriesId>),
         partitions: usize,
     ) -> Tracks {
-        let mut made = Tracks { snapshot, dimension, span, fields, parts: Vec::new() };
+        let mut made = Tracks { snapshot, dimension, span, fields, parts: Vec::new(), asked: asked.into() };
         let samples: f64 = tracks.iter().flat_map(Track::all).map(|id| made.samples(id)).sum();
         let partitions = ((samples / FEW) as usize).clamp(1, partitions.max(1));
         let share = tracks.len().div_ceil(partitions).max(1);
@@ -94,10 +97,8 @@ impl Tracks {
 
     /// What is read; `None` where some of it is in memory, or is about to be too old to be kept: then it is not the same for long.
     pub fn scanned(&self) -> Option<Scanned> {
-        let tracks = self.parts.iter().flat_map(|part| part.iter());
-        let series: Vec<SeriesId> = tracks.flat_map(Track::all).collect();
-        let segments = self.snapshot.segments_alone(series.iter().copied(), self.span)?;
-        Some(Scanned { series, span: self.span, segments })
+        let segments = self.snapshot.segments_alone(self.asked.iter().copied(), self.span)?;
+        Some(Scanned { series: self.asked.clone(), span: self.span, segments })
     }
 
     /// The range in which some series have samples, in pieces of so many rows that a piece of each of them takes little
@@ -186,10 +187,7 @@ impl TracksExec {
             return Ok(None);
         };
         let Some(span) = self.tracks.end_with(rows, latest)? else { return Ok(None) };
-        let Tracks { snapshot, dimension, fields, parts, .. } = &*self.tracks;
-        let (snapshot, dimension) = (snapshot.clone(), dimension.clone());
-        let tracks = Tracks { snapshot, dimension, span, fields: fields.clone(), parts: parts.clone() };
-        let (tracks, make) = (Arc::new(tracks), make.clone());
+        let (tracks, make) = (Arc::new(Tracks { span, ..(*self.tracks).clone() }), make.clone());
         let told = format!("{} (the rows at the end that are asked for)", self.told);
         Ok(Some(TracksExec { told, inner: make(&tracks)?, tracks, chooses: false, make: Some(make) }))
     }

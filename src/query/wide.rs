@@ -85,8 +85,9 @@ impl WideTable {
         Some(Compared { field, number: *number, holds })
     }
 
-    /// The series of the fields that fit the filters, those of the same labels together; in the order of the files.
-    fn tracks(&self, state: &dyn Session, filters: &[Expr], span: Span) -> Result<Vec<Track>> {
+    /// The series of the fields that fit the filters, those of the same labels together; in the order of the files. And all of
+    /// them, whether they have something in the span or not.
+    fn tracks(&self, state: &dyn Session, filters: &[Expr], span: Span) -> Result<(Vec<Track>, Vec<SeriesId>)> {
         let (mut series, mut of_field) = (Vec::new(), Vec::new());
         let metrics: Vec<String> = self.fields.iter().map(|field| format!("{}_{field}", self.name)).collect();
         for (at, found) in self.dimension.select_each(state, &metrics, filters)?.into_iter().enumerate() {
@@ -94,17 +95,17 @@ impl WideTable {
             series.extend(found);
         }
         let mut tracks: Vec<Track> = Vec::new();
-        for ((number, id), field) in self.dimension.registry().alike(&series).into_iter().zip(series).zip(of_field) {
+        for ((number, id), field) in self.dimension.registry().alike(&series).into_iter().zip(&series).zip(of_field) {
             if number as usize == tracks.len() {
                 tracks.push(Track { series: vec![None; self.fields.len()].into() });
             }
-            tracks[number as usize].series[field] = Some(id);
+            tracks[number as usize].series[field] = Some(*id);
         }
         tracks.retain(|track| {
             let range = |id| self.snapshot.time_range(id);
             track.all().filter_map(range).any(|(first, last)| span.touches(first, last))
         });
-        Ok(tracks)
+        Ok((tracks, series))
     }
 }
 

@@ -234,6 +234,28 @@ fn an_answer_is_kept_until_something_of_it_changes() {
     assert_eq!(rows[0]["entries"].as_u64(), Some(1), "{rows:?}");
 }
 
+/// Nothing was known of them in the span: that is a part of the answer, too.
+#[test]
+fn an_answer_is_not_kept_when_series_that_had_no_part_in_it_get_one() {
+    let (_folder, server) = filled(&[]);
+    server.write(&format!("load,host=late v=1 {}000000000", crate::support::now_seconds()));
+    server.post("/api/v1/pins", &[("content-type", "application/json")], b"{}").ending(200);
+    let within = "time < TIMESTAMP '2023-11-14T22:30:00'";
+    let statements = [
+        format!("SELECT count(*) AS n FROM load WHERE {within}"),
+        format!("SELECT count(*) AS n FROM load_v WHERE {within}"),
+        format!("SELECT count(*) AS n FROM metrics WHERE {within} AND metric LIKE 'load%'"),
+        format!("SELECT count(*) AS n FROM load WHERE {within} AND host = 'late'"),
+    ];
+    let counts = || statements.iter().map(|statement| number(&server.sql(statement))).collect::<Vec<f64>>();
+    let before = counts();
+    assert_eq!(counts(), before);
+    let hits = server.get("/performance/cache/stats").ending(200).json()[0]["hits"].as_u64();
+    assert_eq!(hits, Some(statements.len() as u64));
+    server.write("load,host=late v=7 1700000000000000001");
+    assert_eq!(counts(), before.iter().map(|count| count + 1.0).collect::<Vec<f64>>());
+}
+
 #[test]
 fn statements_wait_for_their_turn() {
     let (_folder, server) = filled(&[("PLIMSOLL__QUERY__AT_ONCE", "1"), ("PLIMSOLL__QUERY__WAITING", "1")]);
