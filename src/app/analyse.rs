@@ -178,18 +178,13 @@ fn correlate_window(global: &Global, args: &CorrelateArgs, window: &str, printer
     let to = if to.starts_with('\'') { format!("TIMESTAMP {to}") } else { to };
     let from = format!("{to} - INTERVAL '{} seconds'", length.as_secs_f64());
     let metric = args.found.metric.as_deref().unwrap_or("%");
-    let mut further = String::new();
-    if let Some(step) = &args.step {
-        further = format!(", {}, {}", literal(step), literal(metric));
-        further.extend(args.across.iter().map(|label| format!(", {}", literal(label))));
-    } else if args.across.is_some() || args.found.metric.is_some() {
-        return Err(WrongUsage("--metric and --across go with a --step, as in --step 5m".into()).into());
-    }
+    let further = [args.step.as_deref(), Some(metric), args.across.as_deref()];
+    let further = further.map(|text| literal(text.unwrap_or_default())).join(", ");
     let limit = args.found.limit;
     answer(
         global,
         &format!(
-            "SELECT series_a, series_b, lag, pearson, spearman, strength, p_value, points FROM correlate_window({from}, {to}{further}) \
+            "SELECT series_a, series_b, lag, pearson, spearman, strength, p_value, points FROM correlate_window({from}, {to}, {further}) \
              ORDER BY p_value, abs(strength) DESC, series_a, series_b LIMIT {limit}"
         ),
         printer,

@@ -172,6 +172,8 @@ impl Table {
                 // Within which it should have been.
                 maybe("lower"),
                 maybe("upper"),
+                // The stage that said so, and a print of how it was written: `watch@9f3c2a01`.
+                Field::new("pipeline", DataType::Utf8, true),
             ],
             Table::Correlations => {
                 let pair =

@@ -4,11 +4,12 @@
 //! ```sql
 //! SELECT series_a, series_b, lag, strength, p_value FROM correlate_window(now() - INTERVAL '2 days', now());
 //! SELECT * FROM correlate_window('2026-01-29T00:00:00Z', '2026-01-31T00:00:00Z', '5m', 'http_%', 'service');
+//! SELECT * FROM correlate_window(now() - INTERVAL '2 days', now(), '', 'cpu_%');
 //! ```
 //! Series are put on a grid of that step (without it, the smallest usual one that makes at most 1,024 of the window and is no finer
 //! than the series), from seven days before the window on, since the time of day is taken off each. The window has to have 100
 //! steps; two or three days of five minutes are best. With a label, only pairs that differ in it count: those of
-//! different services. `lag` is how many seconds b follows a; `p_value` is of one of all pairs at any lag, and none above 0.01 is told.
+//! different services. An empty text asks for what is usual. At most 5,000 series are compared. `lag` is how many seconds b follows a; `p_value` is of one of all pairs at any lag, and none above 0.01 is told.
 
 use std::sync::Arc;
 
@@ -32,6 +33,8 @@ const STEPS_MIN: i64 = 100;
 const DAY: i64 = 86_400_000_000_000;
 /// Days before the window from which the time of day is learned.
 const DAYS: i64 = 7;
+/// Most series compared at once: 12.5 million pairs, some ten seconds of two cores.
+const SERIES_MAX: usize = 5000;
 /// Cells of all grids together: eight bytes each.
 const CELLS: usize = 1 << 25;
 const CALL: &str = "write correlate_window('2026-01-29T00:00:00Z', '2026-01-31T00:00:00Z'), with a step ('5m'), metrics ('cpu_%') \
@@ -58,14 +61,17 @@ impl TableFunctionImpl for CorrelateWindowFunction {
             return plan_err!("the window ends at {to}, before it begins: {CALL}");
         }
         let texts = exprs[2..].iter().map(text).collect::<Option<Vec<String>>>();
-        let Some(mut texts) = texts.map(Vec::into_iter) else { return plan_err!("{CALL}") };
-        let step = match texts.next().map(|step| humantime::parse_duration(&step)) {
+        let Some(texts) = texts else { return plan_err!("{CALL}") };
+        // An empty text asks for what is usual.
+        let mut texts = texts.into_iter().map(|text| (!text.is_empty()).then_some(text));
+        let mut next = || texts.next().flatten();
+        let step = match next().map(|step| humantime::parse_duration(&step)) {
             None => None,
             Some(Ok(step)) if !step.is_zero() => Some(i64::try_from(step.as_nanos()).unwrap_or(i64::MAX)),
             Some(_) => return plan_err!("the step is no length of time: {CALL}"),
         };
-        let picked = Picked::of(texts.next().unwrap_or_else(|| "%".to_owned()), None)?;
-        let asked = Asked { from, to, step, picked, differing: texts.next() };
+        let picked = Picked::of(next().unwrap_or_else(|| "%".to_owned()), None)?;
+        let asked = Asked { from, to, step, picked, differing: next() };
         let snapshot = self.0.clone();
         Ok(MadeTable::shared(schema(), move |out| {
             let grids = asked.grids(&snapshot, out)?;
@@ -101,6 +107,12 @@ impl Asked {
         let mut series = self.picked.series(snapshot)?;
         let touches = |(first, last)| Span::new(self.from, self.to).touches(first, last);
         series.retain(|&id| snapshot.time_range(id).is_some_and(touches));
+        if series.len() > SERIES_MAX {
+            return exec_err!(
+                "{} series are too many to compare each with each (at most {SERIES_MAX}): name fewer metrics, as in 'cpu_%'",
+                series.len()
+            );
+        }
         let length = self.to.nanos() - self.from.nanos();
         let step = self.step.unwrap_or_else(|| ladder_step(usual_step(snapshot, &series), length, STEPS));
         let window = length / step;
@@ -251,7 +263,7 @@ mod tests {
         ));
         assert_eq!(found, [r#"load{host="a"} load{host="b"} 900 true true"#]);
         let statements = examples(include_str!("correlate_window.rs"));
-        assert_eq!(statements.len(), 2, "{statements:?}");
+        assert_eq!(statements.len(), 3, "{statements:?}");
         for (arguments, told) in [
             (format!("'{from}'"), "write correlate_window"),
             (format!("'{to}', '{from}'"), "before it begins"),

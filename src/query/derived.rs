@@ -4,9 +4,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, Float64Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Float64Array, RecordBatch, StringArray, UInt64Array};
 use arrow::compute::{cast, filter_record_batch};
-use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, UInt32Type, UInt64Type};
+use arrow::datatypes::{
+    DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, TimestampNanosecondType, UInt32Type, UInt64Type,
+};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::error::{DataFusionError, Result};
@@ -14,6 +16,7 @@ use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use hashbrown::HashMap;
 
+use super::anomalies::{AlarmPairs, Together};
 use super::dimension::{Dimension, text_type};
 use super::stream::{BlockingPartition, of_store, plan, projected};
 use crate::catalog::Registry;
@@ -23,6 +26,10 @@ use crate::store::Snapshot;
 
 /// Columns of lengths of time, nanoseconds as they are stored, that are shown as texts.
 const LENGTHS: [&str; 3] = ["every", "length", "gap"];
+/// Columns of `correlations` that are counted when they are asked for, since alarms may come after it.
+const TOGETHER: [(&str, Count); 3] =
+    [("alarms_a", |of| of.a), ("alarms_b", |of| of.b), ("alarms_together", |of| of.both)];
+type Count = fn(&Together) -> u64;
 const PERCENTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99)];
 
 /// One derived table.
@@ -41,7 +48,11 @@ impl fmt::Debug for DerivedTable {
 
 impl DerivedTable {
     pub fn new(snapshot: Snapshot, dimension: Arc<Dimension>, table: Table) -> Self {
-        let schema = Arc::new(Schema::new(fields(table, &dimension)));
+        let mut fields = fields(table, &dimension);
+        if table == Table::Correlations {
+            fields.extend(TOGETHER.map(|(name, _)| Field::new(name, DataType::UInt64, false)));
+        }
+        let schema = Arc::new(Schema::new(fields));
         DerivedTable { snapshot, dimension, table, schema }
     }
 }
@@ -111,14 +122,35 @@ impl TableProvider for DerivedTable {
         let partition = BlockingPartition::boxed(schema.clone(), move |out| {
             let rows = snapshot.rows(table).map_err(of_store)?;
             let rows = without_empty(table, rows)?;
-            let columns = made.fields().iter().map(|field| column(&rows, field, &dimension));
-            let columns = columns.collect::<Result<Vec<_>>>()?;
+            let mut counted: Option<Vec<Together>> = None;
+            let mut columns = Vec::with_capacity(made.fields().len());
+            for field in made.fields() {
+                let Some((_, count)) = TOGETHER.iter().find(|(name, _)| name == field.name()) else {
+                    columns.push(column(&rows, field, &dimension)?);
+                    continue;
+                };
+                if counted.is_none() {
+                    counted = Some(together(&snapshot, &rows)?);
+                }
+                let counts = counted.iter().flatten().map(count);
+                columns.push(Arc::new(UInt64Array::from_iter_values(counts)));
+            }
             let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
             out.take(RecordBatch::try_new_with_options(made.clone(), columns, &options)?);
             Ok(())
         });
         plan(schema, vec![partition], limit)
     }
+}
+
+/// Of each row of `correlations`, the alarms of the two series in its window.
+fn together(snapshot: &Snapshot, rows: &RecordBatch) -> Result<Vec<Together>> {
+    let alarms = AlarmPairs::of(snapshot)?;
+    let stored = |name: &str| rows.column_by_name(name).expect("columns are of the table's schema");
+    let series = |name: &str| stored(name).as_primitive::<UInt32Type>().values();
+    let time = |name: &str| stored(name).as_primitive::<TimestampNanosecondType>().values();
+    let (a, b, from, to) = (series("series_a"), series("series_b"), time("time"), time("end"));
+    Ok((0..rows.num_rows()).map(|at| alarms.counts((a[at], b[at]), (from[at], to[at]))).collect())
 }
 
 /// The rows but those that say that there is nothing, or nothing any more, at their key.
@@ -211,7 +243,7 @@ mod tests {
             "series": 0, "series_a": 0, "series_b": 0, "length": 15 * MINUTE, "every": 5 * MINUTE, "gap": 90 * MINUTE,
             "time": format!("2026-01-31T12:{minute:02}:00Z"), "end": "2026-01-31T13:00:00Z", "peak": "2026-01-31T13:00:00Z",
             "count": count, "points": count, "sum": 6, "min": 1, "max": 3, "first": 1, "last": 3, "sketch": "00",
-            "r": 1, "value": 2, "expected": 1, "score": 9, "error": 0, "samples": count, "method": "z", "kept": "door",
+            "pipeline": "watch@0", "r": 1, "value": 2, "expected": 1, "score": 9, "error": 0, "samples": count, "method": "z", "kept": "door",
             "zone": "red", "before": "green", "cpu": 0.5, "memory": 0.25, "queue": 1, "cause": "queue",
         });
         let mut decoder = ReaderBuilder::new(table.schema()).build_decoder().unwrap();
@@ -238,6 +270,10 @@ mod tests {
                 "0 3 door every avg p50 series_a zone",
             ),
             ("count, avg FROM histograms", "3 2"),
+            (
+                "alarms_a, alarms_b, alarms_together, label_a FROM (SELECT *, pipeline AS label_a FROM correlations, (SELECT pipeline FROM anomalies))",
+                "1 1 1 watch@0",
+            ),
         ];
         for (columns, wanted) in shown {
             assert_eq!(bench.rows(&format!("SELECT {columns}")), [wanted], "{columns}");

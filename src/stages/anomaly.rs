@@ -77,12 +77,14 @@ pub(super) struct Anomaly {
     watches: Vec<Option<Box<Watch>>>,
     done: Vec<(u32, Episode)>,
     late: u64,
+    /// As rows tell it.
+    version: Arc<str>,
     store: Weak<Store>,
 }
 
 impl Anomaly {
-    pub fn new(spec: &AnomalySpec, store: Weak<Store>) -> Self {
-        Anomaly { spec: spec.clone(), watches: Vec::new(), done: Vec::new(), late: 0, store }
+    pub fn new(spec: &AnomalySpec, version: Arc<str>, store: Weak<Store>) -> Self {
+        Anomaly { spec: spec.clone(), watches: Vec::new(), done: Vec::new(), late: 0, version, store }
     }
 
     fn run(&mut self, run: Run<'_>) {
@@ -113,7 +115,7 @@ impl Anomaly {
     fn emit(&mut self, out: &mut Out<'_>) {
         if !self.done.is_empty() {
             let done = std::mem::take(&mut self.done);
-            out.rows(Rows { table: Table::Anomalies, batch: rows(&done, self.spec.method) });
+            out.rows(Rows { table: Table::Anomalies, batch: rows(&done, self.spec.method, &self.version) });
         }
     }
 
@@ -176,7 +178,7 @@ fn rounded(score: f64) -> f64 {
     (score.clamp(-100.0, 100.0) * 100.0).round() / 100.0
 }
 
-fn rows(done: &[(u32, Episode)], method: Method) -> RecordBatch {
+fn rows(done: &[(u32, Episode)], method: Method, version: &str) -> RecordBatch {
     let times = |of: fn(&Episode) -> i64| -> ArrayRef {
         let times = TimestampNanosecondArray::from_iter_values(done.iter().map(|(_, episode)| of(episode)));
         Arc::new(times.with_timezone("UTC"))
@@ -196,6 +198,7 @@ fn rows(done: &[(u32, Episode)], method: Method) -> RecordBatch {
         Arc::new(UInt64Array::from_iter_values(done.iter().map(|(_, episode)| episode.samples))),
         numbers(|episode| six_digits(episode.judged.bounds().0)),
         numbers(|episode| six_digits(episode.judged.bounds().1)),
+        Arc::new(StringArray::from(vec![version; done.len()])),
     ];
     RecordBatch::try_new(Table::Anomalies.schema(), columns).expect("columns are of the table's schema")
 }
@@ -264,14 +267,14 @@ mod tests {
     fn fed(values: &[f64], cut_at: Option<usize>) -> Vec<String> {
         let (sink, spec) =
             (Kept::default(), AnomalySpec { method: Method::ZScore, window: Some(30), calm: Some(3), threshold: None });
-        let mut stage = Anomaly::new(&spec, Weak::new());
+        let mut stage = Anomaly::new(&spec, "watch@0".into(), Weak::new());
         for (at, &value) in values.iter().enumerate() {
             let mut forward = Vec::new();
             let mut out = Out::new(&sink, &mut forward);
             if cut_at == Some(at) {
                 let state = stage.checkpoint(Cut { number: 1, last: false }, &mut out);
                 sink.0.lock().unwrap().clear();
-                stage = Anomaly::new(&spec, Weak::new());
+                stage = Anomaly::new(&spec, "watch@0".into(), Weak::new());
                 assert!(stage.restore(&state, Shard::WHOLE));
             }
             let mut batch = Batch::default();

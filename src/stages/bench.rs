@@ -103,7 +103,7 @@ impl Bench {
 
     pub fn around(&self, name: &str, history: Option<Arc<dyn History>>) -> Around {
         let tools = Tools { ask: self.ask.clone(), future_max: Duration::from_secs(86_400), ..Tools::default() };
-        Around::new(&self.store, name, history, &tools)
+        Around::new(&self.store, (name, 0), history, &tools)
     }
 
     pub fn run<'b>(&'b self, apply: &Apply, memory: Option<Memory>) -> Run<'b> {

@@ -320,11 +320,13 @@ impl PipelineSpec {
             let place = |name: &String| nodes.iter().position(|node| node.name == *name);
             let inputs: Vec<usize> = stage.inputs.iter().filter_map(place).collect();
             let inputs = if inputs.is_empty() { sources.clone() } else { inputs };
-            let around = Around::new(store, &stage.name, joined(&inputs, &histories), &tools);
             let above: Vec<u64> = inputs.iter().map(|&at| prints[at]).collect();
+            let print_as = |name: &str| print(&(name, format!("{:?}", stage.apply), &above));
+            let versioned = (stage.name.as_str(), print_as(&stage.name));
+            let around = Around::new(store, versioned, joined(&inputs, &histories), &tools);
             let stores = self.sinks.is_empty() || stored.contains(stage.name.as_str());
             for (way, name) in stage.apply.names(&stage.name).into_iter().enumerate() {
-                let fingerprint = print(&(&name, format!("{:?}", stage.apply), &above));
+                let fingerprint = print_as(&name);
                 let does = Does::Stage {
                     make: stage.apply.maker(&around, way),
                     crosses_series: stage.apply.crosses_series(),

@@ -66,6 +66,8 @@ pub(super) struct Tools {
 pub(super) struct Around {
     /// Of the stage.
     pub name: Arc<str>,
+    /// Of the stage and how it and all before it are written, as rows tell it: `watch@9f3c2a01`.
+    pub version: Arc<str>,
     pub store: Weak<Store>,
     pub names: Names,
     pub tools: Tools,
@@ -76,10 +78,17 @@ pub(super) struct Around {
 }
 
 impl Around {
-    pub fn new(store: &Arc<Store>, name: &str, history: Option<Arc<dyn History>>, tools: &Tools) -> Self {
+    pub fn new(
+        store: &Arc<Store>,
+        (name, print): (&str, u64),
+        history: Option<Arc<dyn History>>,
+        tools: &Tools,
+    ) -> Self {
         let store = Arc::downgrade(store);
         let names = Names { store: store.clone(), made: tools.made.clone() };
-        Around { name: name.into(), store, names, tools: tools.clone(), history, mapping: Arc::default() }
+        // Half of the print is enough to tell versions apart.
+        let version = format!("{name}@{:08x}", print >> 32).into();
+        Around { name: name.into(), version, store, names, tools: tools.clone(), history, mapping: Arc::default() }
     }
 
     fn mapping(&self, spec: &RulesSpec) -> Arc<Mapping> {
@@ -188,7 +197,7 @@ impl Apply {
             match &apply {
                 Apply::Compress(spec) => spec.stage(around.store.clone()),
                 Apply::Window(spec) => spec.stage(history),
-                Apply::Anomaly(spec) => Box::new(Anomaly::new(spec, around.store.clone())),
+                Apply::Anomaly(spec) => Box::new(Anomaly::new(spec, around.version.clone(), around.store.clone())),
                 Apply::Correlate(spec) => Box::new(Correlate::new(spec, history, around.store.clone())),
                 Apply::Relabel(spec) => Box::new(Relabelling::new(around.mapping(spec))),
                 Apply::Rate(spec) => Box::new(Rate::new(spec, names, history)),

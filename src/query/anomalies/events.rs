@@ -4,19 +4,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch, StringArray, TimestampNanosecondArray, UInt64Array};
-use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef, TimestampNanosecondType, UInt32Type};
+use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, TimestampNanosecondArray, UInt64Array};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::error::Result;
 
-use crate::model::{SeriesId, Table};
+use super::alarms::{Alarm, QUIET, alarms};
+use crate::model::SeriesId;
 use crate::query::made::MadeTable;
 use crate::query::samples::time_type;
-use crate::query::stream::of_store;
 use crate::store::Snapshot;
-
-/// Nanoseconds of quiet that end an event.
-const QUIET: i64 = 300_000_000_000;
 
 /// The table.
 pub(in crate::query) fn events(snapshot: Snapshot) -> Arc<dyn TableProvider> {
@@ -36,13 +33,6 @@ fn schema() -> SchemaRef {
     fields.extend(counts);
     fields.extend([score, text("strongest"), text("first")]);
     Arc::new(Schema::new(fields))
-}
-
-struct Alarm {
-    series: u32,
-    start: i64,
-    end: i64,
-    score: f64,
 }
 
 #[derive(Default)]
@@ -84,19 +74,6 @@ fn rows(snapshot: &Snapshot) -> Result<RecordBatch> {
         texts(&|event| event.alarms[0].series),
     ];
     Ok(RecordBatch::try_new(schema(), columns)?)
-}
-
-fn alarms(snapshot: &Snapshot) -> Result<Vec<Alarm>> {
-    let rows = snapshot.rows(Table::Anomalies).map_err(of_store)?;
-    let column = |name: &str| rows.column_by_name(name).expect("columns are of the table's schema");
-    let time = |name: &str| column(name).as_primitive::<TimestampNanosecondType>().values();
-    let (series, scores) = (
-        column("series").as_primitive::<UInt32Type>().values(),
-        column("score").as_primitive::<Float64Type>().values(),
-    );
-    let (starts, ends) = (time("time"), time("end"));
-    let alarm = |at| Alarm { series: series[at], start: starts[at], end: ends[at], score: scores[at] };
-    Ok((0..rows.num_rows()).map(alarm).collect())
 }
 
 fn together(mut alarms: Vec<Alarm>) -> Vec<Event> {

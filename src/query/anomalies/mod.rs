@@ -1,10 +1,12 @@
 //! What detectors say of stored history: `anomaly_scores` judges every value, `backtest_detector` holds what would have been
 //! found against incidents that there were, and `anomaly_events` tells alarms that came together as one.
 
+mod alarms;
 mod backtest;
 mod events;
 mod scores;
 
+pub(super) use alarms::{AlarmPairs, Together};
 pub(super) use backtest::BacktestFunction;
 pub(super) use events::events;
 pub(super) use scores::ScoresFunction;
