@@ -12,6 +12,7 @@ pub mod config;
 pub mod egress;
 pub mod flow;
 pub mod ingest;
+pub mod insight;
 pub mod model;
 #[cfg(feature = "program")]
 pub mod query;

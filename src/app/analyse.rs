@@ -1,4 +1,4 @@
-//! `forecast`, `anomalies`, `correlate`: the analysis tables, asked by flags.
+//! `anomalies`, `correlate`: the analysis tables, asked by flags.
 
 use std::path::{Path, PathBuf};
 
@@ -11,21 +11,6 @@ use super::global::{Global, WrongUsage};
 use super::print::Printer;
 use super::source::Source;
 use crate::model::Timestamp;
-
-#[derive(Args)]
-pub(super) struct ForecastArgs {
-    /// The metric; with % in it, all that are like it
-    metric: String,
-    /// How far ahead
-    #[arg(long, default_value = "1d", value_name = "TIME")]
-    horizon: String,
-    /// Which series, as in host=a,region=eu
-    #[arg(long = "where", value_name = "LABELS")]
-    labels: Option<String>,
-    /// Say when each series reaches this instead
-    #[arg(long, value_name = "VALUE", allow_hyphen_values = true)]
-    limit: Option<f64>,
-}
 
 #[derive(Args)]
 pub(super) struct FoundArgs {
@@ -72,21 +57,8 @@ pub(super) struct CorrelateArgs {
     input: Option<String>,
 }
 
-fn literal(text: &str) -> String {
+pub(super) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
-}
-
-pub(super) fn forecast(global: &Global, args: &ForecastArgs, printer: &mut Printer) -> anyhow::Result<()> {
-    let horizon = literal(&args.horizon);
-    let labels = args.labels.as_ref().map_or(String::new(), |labels| format!(", {}", literal(labels)));
-    let metric = literal(&args.metric);
-    let statement = match args.limit {
-        None => format!("SELECT * EXCLUDE (metric) FROM forecast({metric}, {horizon}{labels}) ORDER BY series, step"),
-        Some(limit) => format!(
-            "SELECT * EXCLUDE (metric) FROM capacity_eta({metric}, {limit:?}, {horizon}{labels}) ORDER BY likely NULLS LAST, series"
-        ),
-    };
-    answer(global, &statement, printer)
 }
 
 pub(super) fn anomalies(global: &Global, args: &AnomaliesArgs, printer: &mut Printer) -> anyhow::Result<()> {
@@ -191,7 +163,7 @@ fn correlate_window(global: &Global, args: &CorrelateArgs, window: &str, printer
     )
 }
 
-fn answer(global: &Global, statement: &str, printer: &mut Printer) -> anyhow::Result<()> {
+pub(super) fn answer(global: &Global, statement: &str, printer: &mut Printer) -> anyhow::Result<()> {
     let (schema, batches) = Source::open(global)?.sql(statement)?;
     printer.rows(&schema, &batches)
 }

@@ -7,8 +7,8 @@ use clap::{Parser, Subcommand};
 use super::global::{Color, Global, WrongUsage};
 use super::print::Printer;
 use super::{
-    analyse, backup, changepoints, check, demo, explain, export, import, pipelines, replay, report, serve, sql, stats,
-    verify,
+    analyse, backup, benchmark, capacity, changepoints, check, demo, explain, export, forecast, import, jobs,
+    pipelines, regress, replay, report, serve, slo, sql, stats, verify,
 };
 use crate::config::ConfigFaults;
 
@@ -38,8 +38,10 @@ enum Command {
     Sql(sql::SqlArgs),
     /// Run a report of `queries/`; without a name, list them
     Report(report::ReportArgs),
-    /// Forecast a metric, with intervals
-    Forecast(analyse::ForecastArgs),
+    /// Forecast a metric, or the series of a file, with intervals
+    Forecast(forecast::ForecastArgs),
+    /// How full resources are, when they run out, what they need and cost; settings for an autoscaler
+    Capacity(capacity::CapacityArgs),
     /// What was unusual
     Anomalies(analyse::AnomaliesArgs),
     /// What moved with what
@@ -48,6 +50,14 @@ enum Command {
     Changepoints(changepoints::ChangepointsArgs),
     /// What changed most: in a window of history against its past, or between two files
     Explain(explain::ExplainArgs),
+    /// What objectives came to, and how fast their error budgets burn; exit code 3 where one is spent
+    Slo(slo::SloArgs),
+    /// Whether results of performance tests are worse than before; exit code 3 where they are
+    Regress(regress::RegressArgs),
+    /// Time a command, or requests to an address, until it is sure enough
+    Benchmark(benchmark::BenchmarkArgs),
+    /// Runs of the jobs in the settings, or one now
+    Jobs(jobs::JobsArgs),
     /// Run a pipeline over stored history: to fill a new one, to try one, or to hold it against what is stored
     Replay(replay::ReplayArgs),
     /// Check settings, pipelines and queries: every fault at once
@@ -100,11 +110,16 @@ fn command(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Export(args) => export::export(global, args)?,
         Command::Sql(args) => sql::sql(global, args, &mut printer)?,
         Command::Report(args) => report::report(global, args, &mut printer)?,
-        Command::Forecast(args) => analyse::forecast(global, args, &mut printer)?,
+        Command::Forecast(args) => forecast::forecast(global, args, &mut printer)?,
+        Command::Capacity(args) => capacity::capacity(global, args, &mut printer)?,
         Command::Anomalies(args) => analyse::anomalies(global, args, &mut printer)?,
         Command::Correlate(args) => analyse::correlate(global, args, &mut printer)?,
         Command::Changepoints(args) => changepoints::changepoints(global, args)?,
         Command::Explain(args) => explain::explain(global, args, &mut printer)?,
+        Command::Slo(args) => return slo::slo(global, args, &mut printer),
+        Command::Regress(args) => return regress::regress(global, args, &mut printer),
+        Command::Benchmark(args) => benchmark::benchmark(args, &mut printer)?,
+        Command::Jobs(args) => return jobs::jobs(global, args, &mut printer),
         Command::Replay(args) => return replay::replay(global, args, &mut printer),
         Command::Check(args) => return check::check(global, args),
         Command::Verify => return verify::verify(global, &mut printer),

@@ -2,14 +2,11 @@
 
 use std::sync::Arc;
 
-use anyhow::Context;
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt32Array};
 
-use super::files::time_of;
+use super::files;
 use super::global::WrongUsage;
-use super::input;
 use super::print::Printer;
-use crate::ingest::Frame;
 use crate::stats::couple::{CoupleOptions, Coupled, Window, couples_where};
 use crate::stats::native_step;
 
@@ -58,40 +55,23 @@ fn nanos(option: &str, text: &str) -> Result<i64, WrongUsage> {
 impl Grid {
     /// The step is, where nobody says, what lies between most rows.
     fn read(file: &str, step: Option<i64>) -> anyhow::Result<Grid> {
-        let bar = input::progress(std::fs::metadata(file).map_or(0, |meta| meta.len()));
-        let mut reader = input::open(file, &bar).with_context(|| format!("cannot read {file}"))?;
-        let told = || format!("cannot compare {file}");
-        let mut frame = Frame::read(&mut *reader).with_context(told)?;
-        let mut rows = Vec::new();
-        while let Some(row) = frame.next_row().with_context(told)? {
-            rows.push((time_of(&row), row.values));
-        }
-        bar.finish_and_clear();
-        let mut times: Vec<i64> = rows.iter().map(|(time, _)| *time).collect();
+        let series = files::series(file, "compare")?;
+        let mut times: Vec<i64> = series.iter().flat_map(|one| &one.times).copied().collect();
         times.sort_unstable();
+        times.dedup();
         let Some(step) = step.or_else(|| native_step(&times)) else {
             anyhow::bail!("{file} has no two rows of different times: nothing can be compared");
         };
         let (first, last) = (times[0].div_euclid(step), times[times.len() - 1].div_euclid(step));
         let length = usize::try_from(last - first).unwrap_or(usize::MAX).saturating_add(1);
-        if length.saturating_mul(frame.names().len()) > 1 << 28 {
+        if length.saturating_mul(series.len()) > 1 << 28 {
+            let count = series.len();
             anyhow::bail!(
-                "{file} has {length} steps of {} series, which is too much to compare: write a longer --step",
-                frame.names().len()
+                "{file} has {length} steps of {count} series, which is too much to compare: write a longer --step"
             );
         }
-        let mut sums = vec![vec![(0.0, 0_u32); length]; frame.names().len()];
-        for (time, values) in rows {
-            let at = usize::try_from(time.div_euclid(step) - first).unwrap_or(0);
-            for (series, value) in values.into_iter().filter(|(_, value)| value.is_finite()) {
-                let (sum, count) = &mut sums[series][at];
-                *sum += value;
-                *count += 1;
-            }
-        }
-        // 0 / 0 is NaN: a step without values is a gap.
-        let means = |sums: Vec<(f64, u32)>| sums.into_iter().map(|(sum, count)| sum / f64::from(count)).collect();
-        Ok(Grid { names: frame.names().to_vec(), values: sums.into_iter().map(means).collect(), step })
+        let values = series.iter().map(|one| one.on(step, first * step, length)).collect();
+        Ok(Grid { names: series.into_iter().map(|one| one.name).collect(), values, step })
     }
 }
 

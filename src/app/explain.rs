@@ -12,11 +12,10 @@ use clap::Args;
 use serde::Deserialize;
 
 use super::analyse::moment;
+use super::files;
 use super::global::{Global, WrongUsage};
-use super::input;
 use super::print::Printer;
 use super::source::Source;
-use crate::ingest::Frame;
 use crate::stats::changed::{Change, group_scores, rank_changes, rank_groups, with_callers};
 
 #[derive(Args)]
@@ -96,19 +95,7 @@ fn of_files(
 
 /// The values of each series of a file.
 fn read(path: &str) -> anyhow::Result<BTreeMap<String, Vec<f64>>> {
-    let bar = input::progress(std::fs::metadata(path).map_or(0, |meta| meta.len()));
-    let mut reader = input::open(path, &bar).with_context(|| format!("cannot read {path}"))?;
-    let told = || format!("cannot explain {path}");
-    let mut frame = Frame::read(&mut *reader).with_context(told)?;
-    let mut values: Vec<Vec<f64>> = Vec::new();
-    while let Some(row) = frame.next_row().with_context(told)? {
-        for (series, value) in row.values {
-            values.resize_with(values.len().max(series + 1), Vec::new);
-            values[series].push(value);
-        }
-    }
-    bar.finish_and_clear();
-    Ok(frame.names().iter().cloned().zip(values).collect())
+    Ok(files::series(path, "explain")?.into_iter().map(|series| (series.name, series.values)).collect())
 }
 
 fn print_changes(changes: &[(String, Change)], printer: &mut Printer) -> anyhow::Result<()> {

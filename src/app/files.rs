@@ -15,11 +15,12 @@ use super::input;
 use crate::ingest::{Frame, FrameRow, Moment};
 use crate::query::{OutputFormat, RowWriter};
 use crate::stats::detect::{Detector, Episodes, GROUP_THRESHOLD, Group, Method, Z_WINDOW};
+use crate::stats::{native_step, to_grid};
 
 /// Rows that are written together.
 const ROWS: usize = 8192;
 /// Nanoseconds from row to row where rows are numbered.
-const ROW_STEP: i64 = 300_000_000_000;
+pub(super) const ROW_STEP: i64 = 300_000_000_000;
 
 /// How anomalies are looked for.
 #[derive(Args)]
@@ -130,6 +131,76 @@ pub(super) fn time_of(row: &FrameRow) -> i64 {
     match row.at {
         Moment::Time(time) => time.nanos(),
         Moment::Row(number) => number.saturating_mul(ROW_STEP),
+    }
+}
+
+/// The values of one series of a file, and where and when each stands there.
+#[derive(Default)]
+pub(super) struct FileSeries {
+    pub name: String,
+    pub values: Vec<f64>,
+    /// Nanoseconds; of numbered rows as if they were five minutes apart.
+    pub times: Vec<i64>,
+    /// As they are written.
+    pub texts: Vec<Arc<str>>,
+    /// Numbers of rows, where the file has these in place of times; else counted from 0 in each series.
+    pub rows: Vec<i64>,
+    /// Whether the file numbers its rows.
+    pub is_numbered: bool,
+}
+
+/// All series of a file.
+pub(super) fn series(file: &str, doing: &str) -> anyhow::Result<Vec<FileSeries>> {
+    let bar = input::progress(std::fs::metadata(file).map_or(0, |meta| meta.len()));
+    let mut reader = input::open(file, &bar).with_context(|| format!("cannot read {file}"))?;
+    let told = || format!("cannot {doing} {file}");
+    let mut frame = Frame::read(&mut *reader).with_context(told)?;
+    let mut all: Vec<FileSeries> = Vec::new();
+    while let Some(row) = frame.next_row().with_context(told)? {
+        let (time, text): (i64, Arc<str>) = (time_of(&row), row.text.as_str().into());
+        for (at, value) in row.values {
+            all.resize_with(all.len().max(at + 1), FileSeries::default);
+            let one = &mut all[at];
+            one.is_numbered = matches!(row.at, Moment::Row(_));
+            one.rows.push(if let Moment::Row(number) = row.at { number } else { one.rows.len() as i64 });
+            one.values.push(value);
+            one.times.push(time);
+            one.texts.push(text.clone());
+        }
+    }
+    bar.finish_and_clear();
+    all.iter_mut().zip(frame.names()).for_each(|(one, name)| one.name.clone_from(name));
+    Ok(all)
+}
+
+impl FileSeries {
+    /// Means of steps from `start`, a bound of a step, on: so many, NaN where there is no value.
+    pub fn on(&self, step: i64, start: i64, length: usize) -> Vec<f64> {
+        let (times, values) = self.by_time();
+        let (first, means) = to_grid(&times, &values, step);
+        let mut row = vec![f64::NAN; length];
+        let at = usize::try_from((first - start) / step).unwrap_or(0);
+        row.iter_mut().skip(at).zip(means).for_each(|(cell, mean)| *cell = mean);
+        row
+    }
+
+    fn by_time(&self) -> (Vec<i64>, Vec<f64>) {
+        let mut order: Vec<usize> = (0..self.times.len()).collect();
+        order.sort_by_key(|&at| self.times[at]);
+        let value = |at: usize| if self.values[at].is_finite() { self.values[at] } else { f64::NAN };
+        order.iter().map(|&at| (self.times[at], value(at))).unzip()
+    }
+
+    /// On a regular grid of what lies between most of its times: beginning and step in nanoseconds, values with gaps. `None` where
+    /// there are no two different times.
+    pub fn grid(&self) -> Option<(i64, i64, Vec<f64>)> {
+        let (times, values) = self.by_time();
+        let step = native_step(&times)?;
+        // Where rows are an hour apart but begin at half past, so do the steps.
+        let shift = times[0].rem_euclid(step);
+        let shifted: Vec<i64> = times.iter().map(|time| time - shift).collect();
+        let (start, grid) = to_grid(&shifted, &values, step);
+        Some((start + shift, step, grid))
     }
 }
 

@@ -11,12 +11,17 @@ use super::collect::collector_rows;
 use super::edges::edges;
 use super::global::{Global, WrongUsage};
 use super::governor::governor_rows;
+use super::jobs;
 use super::listen::listener_rows;
 use super::pipelines::{drop_rows, stage_rows};
+use super::regress;
+use super::slo::Judge;
 use crate::config::{self, QuerySettings, Settings, read_pipelines};
 use crate::flow::{Governing, SourceStats, Sources};
 use crate::ingest::{Collectors, Listeners};
-use crate::query::{CachePolicy, CacheSpec, Engine, MemoryShare, QueryLimits, SystemTable, default_at_once};
+use crate::query::{
+    CachePolicy, CacheSpec, Engine, MemoryShare, OtherTables, QueryLimits, SystemTable, default_at_once,
+};
 use crate::stages::{Doors, Edges, PipelineSpec, Pipelines};
 use crate::store::{Keeper, Store};
 use crate::world::{World, resident_bytes};
@@ -134,7 +139,13 @@ impl Node {
         let told = listeners.teller();
         let listened = SystemTable { name: "listeners", rows: Arc::new(move || listener_rows(&told())) };
         let system = vec![stages, drops, sources, asked, listened, governed];
-        let engine = Arc::new(Engine::new(store.clone(), system, settings.query_bytes(), limits)?);
+        let judge = Judge::new(&settings);
+        let others = OtherTables {
+            system,
+            live: vec![judge.table(&world), jobs::table(&store, &settings, &world), regress::table(dir)],
+        };
+        let engine = Arc::new(Engine::new(store.clone(), others, settings.query_bytes(), limits)?);
+        judge.asks(&engine);
         let all = settings.memory.as_u64();
         engine.tell_memory_of(Arc::new(move || vec![of_process(all)]));
         Ok(Node {

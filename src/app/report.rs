@@ -53,7 +53,7 @@ pub(super) fn report(global: &Global, args: &ReportArgs, printer: &mut Printer) 
     run(&Source::open(global)?, &sections, printer)
 }
 
-fn text_of(name: &str) -> anyhow::Result<String> {
+pub(super) fn text_of(name: &str) -> anyhow::Result<String> {
     if let Some((_, text)) = REPORTS.iter().find(|(known, _)| *known == name) {
         return Ok((*text).to_owned());
     }
@@ -71,6 +71,10 @@ pub(super) struct Section {
 }
 
 impl Section {
+    pub fn title(&self) -> Option<&str> {
+        self.title.as_deref()
+    }
+
     pub fn statement(&self) -> &str {
         &self.statement
     }

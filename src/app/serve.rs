@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::collect::{own_source, planned};
 use super::global::Global;
 use super::governor;
+use super::jobs;
 use super::node::{Node, settings};
 use crate::config::Settings;
 use crate::ingest::Taken;
@@ -117,7 +118,9 @@ pub(super) fn run(
         }
         eprintln!("plimsoll listens on http://{} and keeps {}", server.address()?, node.store.dir().display());
         tokio::spawn(reload_when_told(reload));
+        let jobs = jobs::start(&node, runtime.handle())?;
         server.run(told_to_stop).await?;
+        tokio::task::spawn_blocking(move || drop(jobs)).await?;
         node.collectors.stop().await;
         anyhow::Ok(())
     })?;

@@ -7,6 +7,7 @@ use super::global::Global;
 use super::node::Node;
 use super::remote::Remote;
 use crate::query::STATEMENT_STACK;
+use crate::world::free_bytes;
 
 /// Answers statements.
 pub(super) enum Source {
@@ -42,6 +43,12 @@ impl Source {
                 Ok(RowStream { schema: reader.schema(), batches: Box::new(reader.map(|batch| Ok(batch?))) })
             }
         }
+    }
+
+    /// Bytes free on the disk of the data directory; `None` of a server elsewhere.
+    pub fn free_bytes(&self) -> Option<u64> {
+        let Source::Here { node, .. } = self else { return None };
+        free_bytes(node.store.dir())
     }
 
     pub fn sql(&self, statement: &str) -> anyhow::Result<(SchemaRef, Vec<RecordBatch>)> {

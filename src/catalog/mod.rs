@@ -10,6 +10,7 @@
 mod kept;
 mod losses;
 mod registry;
+mod runs;
 mod sealed;
 mod segments;
 mod trees;
@@ -24,6 +25,9 @@ use crate::world::{Disk, RealDisk, World};
 use kept::{Head, Kept};
 pub use losses::Loss;
 pub use registry::{Key, KeyTexts, LabelStats, Measurement, MetricStats, Registry, SeriesSet};
+#[cfg(test)]
+pub(crate) use runs::{LossOfRuns, Power, RunTwin};
+pub use runs::{RunChange, RunLog, RunRecord, RunState, Runs, SkipReason, Skipped, Through};
 use sealed::guarded;
 pub use segments::{SegmentRecord, TableName};
 use trees::{Trees, series_blocks};
@@ -183,6 +187,14 @@ impl Catalog {
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The runs of jobs, in a tree of their own.
+    ///
+    /// # Errors
+    /// sled cannot open it.
+    pub fn runs(&self) -> Result<Runs, CatalogError> {
+        Runs::open(&self.trees.db)
     }
 
     /// All series, those not yet committed among them.

@@ -93,3 +93,16 @@ pub(super) fn line_of(text: &str, from: usize, needle: &str) -> usize {
     let places = text[from..].match_indices(needle).map(|(at, _)| from + at);
     places.into_iter().find(|&at| alone(at)).map_or(0, |at| text[..at].matches('\n').count() + 1)
 }
+
+/// Where `[[name]]` begins a line; in a comment or a text it opens nothing.
+pub(super) fn openings(text: &str, name: &str) -> Vec<usize> {
+    let (mut places, mut at) = (Vec::new(), 0);
+    for line in text.split_inclusive('\n') {
+        let opened = line.trim_start().strip_prefix("[[").and_then(|rest| rest.split_once("]]"));
+        if opened.is_some_and(|(opened, _)| opened.trim() == name) {
+            places.push(at);
+        }
+        at += line.len();
+    }
+    places
+}

@@ -4,6 +4,7 @@ mod faults;
 mod memory;
 mod pipelines;
 mod settings;
+mod slos;
 
 pub use faults::{ConfigFault, ConfigFaults};
 pub use memory::MemoryPlan;
@@ -11,3 +12,4 @@ pub use pipelines::{DEFAULT_PIPELINE, PIPELINES, file_faults, line_in_stage, rea
 pub use settings::{
     CachePolicy, CollectSettings, IngestSettings, PipelineSettings, QuerySettings, Settings, StoreSettings,
 };
+pub use slos::read_slos;

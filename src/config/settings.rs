@@ -7,10 +7,14 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::Deserialize;
 
-use super::faults::{ConfigFault, ConfigFaults, line_around, line_of, parse};
+use super::faults::{ConfigFault, ConfigFaults, line_around, line_of, openings, parse};
 use super::memory::{MemoryPlan, size};
+use super::slos::{SLO, slo_faults};
 use crate::flow::GovernorSpec;
 use crate::ingest::{From as Asked, ListenSpec, SystemSpec, WrittenSource};
+use crate::insight::capacity::{CapacityFault, CapacitySpec};
+use crate::insight::jobs::{JobFault, JobSpec, jobs};
+use crate::insight::slo::SloSpec;
 use crate::model::{Keep, MetricRule, Pattern, Retention, Table};
 use crate::stages::BudgetSpec;
 use crate::store::{StoreSpec, Sync};
@@ -32,6 +36,11 @@ pub struct Settings {
     pub query: QuerySettings,
     pub pipelines: PipelineSettings,
     pub governor: GovernorSettings,
+    pub capacity: CapacitySpec,
+    /// `[[slo]]`, objectives; those that come with the program where there are none.
+    pub slo: Vec<SloSpec>,
+    /// `[[job]]`, what is done at an interval or by the clock.
+    pub job: Vec<JobSpec>,
 }
 
 impl Default for Settings {
@@ -46,6 +55,9 @@ impl Default for Settings {
             query: QuerySettings::default(),
             pipelines: PipelineSettings::default(),
             governor: GovernorSettings::default(),
+            capacity: CapacitySpec::default(),
+            slo: Vec::new(),
+            job: Vec::new(),
         }
     }
 }
@@ -86,6 +98,7 @@ impl StoreSettings {
             staleness,
             histograms,
             zones,
+            forecasts,
             others,
         } = &self.retain_tables;
         let tables = [
@@ -97,6 +110,7 @@ impl StoreSettings {
             (Table::Staleness, staleness),
             (Table::Histograms, histograms),
             (Table::Zones, zones),
+            (Table::Forecasts, forecasts),
         ];
         let nanos = |length: &WindowLength| i64::try_from(length.0.as_nanos()).unwrap_or(i64::MAX);
         Retention {
@@ -134,6 +148,8 @@ pub struct RetainTables {
     pub staleness: Option<Keep>,
     pub histograms: Option<Keep>,
     pub zones: Option<Keep>,
+    /// By the time that is forecast.
+    pub forecasts: Option<Keep>,
     /// All that is not named here; without it, `retention`.
     pub others: Option<Keep>,
 }
@@ -446,6 +462,9 @@ impl Settings {
         faults.extend(self.faults_of_governor(file, text));
         faults.extend(self.faults_of_rules(file, text));
         faults.extend(self.faults_of_sources(file, text));
+        faults.extend(slo_faults(file, text, &self.slo));
+        faults.extend(self.faults_of_capacity(file, text));
+        faults.extend(self.faults_of_jobs(file, text));
         faults
     }
 
@@ -458,6 +477,30 @@ impl Settings {
             error: format!("governor: {key}: {remedy}"),
         };
         self.governor.faults().into_iter().map(fault).collect()
+    }
+
+    fn faults_of_jobs(&self, file: &str, text: &str) -> Vec<ConfigFault> {
+        let places = openings(text, JOB);
+        let fault = |JobFault { job, key, told }: JobFault| {
+            let from = places.get(job).copied().unwrap_or(0);
+            let line = match line_of(text, from, key) {
+                0 => line_of(text, from, JOB),
+                line => line,
+            };
+            let error = format!("job `{}`: {key}: {told}", self.job[job].name);
+            ConfigFault { file: file.to_owned(), line, error }
+        };
+        jobs(&self.job).err().unwrap_or_default().into_iter().map(fault).collect()
+    }
+
+    fn faults_of_capacity(&self, file: &str, text: &str) -> Vec<ConfigFault> {
+        let fault = |fault: CapacityFault| {
+            let section =
+                fault.resource.as_ref().map_or("[capacity]".to_owned(), |name| format!("[capacity.resources.{name}"));
+            let from = text.find(&section).or_else(|| text.find("[capacity")).unwrap_or_default();
+            ConfigFault { file: file.to_owned(), line: line_of(text, from, fault.key), error: fault.to_string() }
+        };
+        self.capacity.faults().into_iter().map(fault).collect()
     }
 
     fn faults_of_rules(&self, file: &str, text: &str) -> Vec<ConfigFault> {
@@ -566,24 +609,12 @@ impl Settings {
 /// What a rule or a source of its own begins with, in two brackets.
 const RULE: &str = "store.retain";
 const SOURCE: &str = "sources";
-
-/// Where `[[name]]` begins a line; in a comment or a text it opens nothing.
-fn openings(text: &str, name: &str) -> Vec<usize> {
-    let (mut places, mut at) = (Vec::new(), 0);
-    for line in text.split_inclusive('\n') {
-        let opened = line.trim_start().strip_prefix("[[").and_then(|rest| rest.split_once("]]"));
-        if opened.is_some_and(|(opened, _)| opened.trim() == name) {
-            places.push(at);
-        }
-        at += line.len();
-    }
-    places
-}
+const JOB: &str = "job";
 
 /// What goes with a fault at `at`: a rule or a source is left out whole, else the line.
 fn rule_around(text: &str, at: usize) -> Range<usize> {
     let line = line_around(text, at);
-    let start = [RULE, SOURCE].into_iter().filter_map(|name| openings(&text[..line.end], name).pop()).max();
+    let start = [RULE, SOURCE, SLO, JOB].into_iter().filter_map(|name| openings(&text[..line.end], name).pop()).max();
     let Some(start) = start else { return line };
     let opened = line_around(text, start).end;
     let end = text[opened..].find("\n[").map_or(text.len(), |end| opened + end);

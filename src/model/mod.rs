@@ -2,6 +2,7 @@
 //! kept how long, how much depends on a source.
 
 mod batch;
+mod forecasts;
 mod priority;
 pub mod relabel;
 mod retention;
@@ -12,6 +13,7 @@ mod time;
 mod zones;
 
 pub use batch::{Batch, Run, Sample};
+pub use forecasts::{Foretold, Issued, forecast_rows, forecasts_of};
 pub use priority::Priority;
 pub use retention::{Keep, MetricRule, Pattern, Retention};
 pub use rows::{Ends, Histograms, Rows, Table};

@@ -31,6 +31,8 @@ pub enum Table {
     Histograms,
     /// How loaded the program itself was, each time that its zone changed.
     Zones,
+    /// Forecasts that were issued, a row a step.
+    Forecasts,
 }
 
 /// Rows of one table, of its schema.
@@ -81,7 +83,7 @@ fn aggregates(window: impl IntoIterator<Item = Field>) -> Vec<Field> {
 }
 
 impl Table {
-    pub const ALL: [Table; 9] = [
+    pub const ALL: [Table; 10] = [
         Table::Rollups,
         Table::Sliding,
         Table::Sessions,
@@ -91,6 +93,7 @@ impl Table {
         Table::Staleness,
         Table::Histograms,
         Table::Zones,
+        Table::Forecasts,
     ];
 
     /// Its name in SQL and of its folder.
@@ -105,6 +108,7 @@ impl Table {
             Table::Staleness => "staleness",
             Table::Histograms => "histograms",
             Table::Zones => "zones",
+            Table::Forecasts => "forecasts",
         }
     }
 
@@ -115,7 +119,7 @@ impl Table {
     /// Whether its rows come from sources, or the program itself, and are in the log, rather than from stages that the log
     /// gives them again.
     pub const fn is_logged(self) -> bool {
-        matches!(self, Table::Staleness | Table::Histograms | Table::Zones)
+        matches!(self, Table::Staleness | Table::Histograms | Table::Zones | Table::Forecasts)
     }
 
     /// The column that counts what a row was made of, where there may be rows made of nothing: such a one says that there
@@ -125,7 +129,7 @@ impl Table {
             Table::Rollups | Table::Sliding | Table::Sessions => Some("count"),
             Table::Correlations => Some("points"),
             Table::Compressed => Some("samples"),
-            Table::Anomalies | Table::Staleness | Table::Histograms | Table::Zones => None,
+            Table::Anomalies | Table::Staleness | Table::Histograms | Table::Zones | Table::Forecasts => None,
         }
     }
 
@@ -138,7 +142,7 @@ impl Table {
     pub const fn key_columns(self) -> usize {
         match self {
             Table::Sliding | Table::Correlations => 4,
-            Table::Rollups | Table::Sessions | Table::Anomalies => 3,
+            Table::Rollups | Table::Sessions | Table::Anomalies | Table::Forecasts => 3,
             Table::Compressed | Table::Staleness | Table::Histograms => 2,
             Table::Zones => 1,
         }
@@ -149,7 +153,7 @@ impl Table {
         match self {
             Table::Sliding => 4,
             Table::Rollups | Table::Sessions | Table::Anomalies => 3,
-            Table::Correlations | Table::Compressed | Table::Staleness | Table::Histograms => 2,
+            Table::Correlations | Table::Compressed | Table::Staleness | Table::Histograms | Table::Forecasts => 2,
             Table::Zones => 1,
         }
     }
@@ -202,6 +206,24 @@ impl Table {
                 number("memory"),
                 number("queue"),
                 text("cause"),
+            ],
+            Table::Forecasts => vec![
+                series("series"),
+                time("issued"),
+                time("time"),
+                number("mean"),
+                number("lo"),
+                number("hi"),
+                // Share that is to lie between, 0 to 1.
+                number("level"),
+                text("model"),
+                text("job"),
+                length("step"),
+                time("trained_from"),
+                time("trained_to"),
+                number("share_imputed"),
+                // What MASE is a multiple of, where that is known.
+                maybe("scale"),
             ],
         };
         Arc::new(Schema::new(fields))

@@ -25,7 +25,7 @@ use crate::stats::Sketch;
 use crate::store::Snapshot;
 
 /// Columns of lengths of time, nanoseconds as they are stored, that are shown as texts.
-const LENGTHS: [&str; 3] = ["every", "length", "gap"];
+const LENGTHS: [&str; 4] = ["every", "length", "gap", "step"];
 /// Columns of `correlations` that are counted when they are asked for, since alarms may come after it.
 const TOGETHER: [(&str, Count); 3] =
     [("alarms_a", |of| of.a), ("alarms_b", |of| of.b), ("alarms_together", |of| of.both)];
@@ -239,13 +239,19 @@ mod tests {
 
     /// Adds a row, made of so many samples, that begins so many minutes after noon.
     fn add(bench: &Bench, table: Table, minute: u32, count: u32) {
-        let row = serde_json::json!({
+        let mut row = serde_json::json!({
             "series": 0, "series_a": 0, "series_b": 0, "length": 15 * MINUTE, "every": 5 * MINUTE, "gap": 90 * MINUTE,
             "time": format!("2026-01-31T12:{minute:02}:00Z"), "end": "2026-01-31T13:00:00Z", "peak": "2026-01-31T13:00:00Z",
             "count": count, "points": count, "sum": 6, "min": 1, "max": 3, "first": 1, "last": 3, "sketch": "00",
             "pipeline": "watch@0", "r": 1, "value": 2, "expected": 1, "score": 9, "error": 0, "samples": count, "method": "z", "kept": "door",
             "zone": "red", "before": "green", "cpu": 0.5, "memory": 0.25, "queue": 1, "cause": "queue",
         });
+        let of_forecasts = serde_json::json!({
+            "issued": "2026-01-31T11:00:00Z", "mean": 2, "lo": 1, "hi": 3, "level": 0.95, "model": "mstl", "job": "j",
+            "step": 5 * MINUTE, "trained_from": "2026-01-30T11:00:00Z", "trained_to": "2026-01-31T11:00:00Z",
+            "share_imputed": 0, "scale": 1,
+        });
+        row.as_object_mut().unwrap().extend(of_forecasts.as_object().unwrap().clone());
         let mut decoder = ReaderBuilder::new(table.schema()).build_decoder().unwrap();
         decoder.serialize(&[row]).unwrap();
         bench.store.add_rows(Rows { table, batch: decoder.flush().unwrap().unwrap() });
@@ -270,6 +276,7 @@ mod tests {
                 "0 3 door every avg p50 series_a zone",
             ),
             ("count, avg FROM histograms", "3 2"),
+            ("issued, time, lo, mean, hi, step, gap FROM forecasts", "-3600 0 1 2 3 5m gap"),
             (
                 "alarms_a, alarms_b, alarms_together, label_a FROM (SELECT *, pipeline AS label_a FROM correlations, (SELECT pipeline FROM anomalies))",
                 "1 1 1 watch@0",

@@ -1,5 +1,6 @@
 //! The engine: a session for each statement, over a snapshot of its own, that can read and nothing else.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
@@ -33,7 +34,7 @@ use super::changepoints::ChangepointsFunction;
 use super::correlate_window::CorrelateWindowFunction;
 use super::error::QueryError;
 use super::explain_window::ExplainWindowFunction;
-use super::forecast::ForecastFunction;
+use super::forecast::{ForecastFunction, ForecastRequest, Progress};
 use super::gapfill::{self, FillGaps, GapFillPlanner};
 use super::growth;
 use super::instant::InstantFunction;
@@ -43,12 +44,14 @@ use super::parameters;
 use super::pins::{Pin, Pins};
 use super::postgres::{PG_CATALOG, PgStatement, Postgres};
 use super::queries::{End, Limits, Now, Queries, Running, number_to_kill};
+use super::resample::ResampleFunction;
 use super::schemas::{SYSTEM, Schemas};
 use super::seasonality::SeasonalityFunction;
 use super::size::check_size;
 use super::sketch_quantile::sketch_quantile;
-use super::system::{SystemTable, TellMemory};
+use super::system::{OtherTables, SystemTable, TellMemory};
 use super::tables::{CATALOG, SCHEMA, session};
+use crate::model::Issued;
 use crate::store::{Backup, Snapshot, Store, StoreError, StoreStats, Verified, told_with_causes};
 
 /// Bytes that an answer takes as text, for each of its columns in memory.
@@ -119,12 +122,8 @@ pub struct Engine {
 
 impl Engine {
     /// `memory` bounds what the statements under way may take together; sorts, joins and aggregates spill beyond.
-    pub fn new(
-        store: Arc<Store>,
-        mut system: Vec<SystemTable>,
-        memory: usize,
-        limits: Limits,
-    ) -> Result<Engine, QueryError> {
+    pub fn new(store: Arc<Store>, others: OtherTables, memory: usize, limits: Limits) -> Result<Engine, QueryError> {
+        let OtherTables { mut system, live } = others;
         let pool: Arc<dyn MemoryPool> = Arc::new(FairSpillPool::new(memory));
         let of_one = limits.memory.unwrap_or(memory).min(memory);
         let base = base_session(&store, &pool, of_one, limits.summaries)?;
@@ -136,7 +135,7 @@ impl Engine {
         let rows = Arc::new(move || told.rows().expect("columns of one length"));
         system.push(SystemTable { name: "caches", rows });
         let schemas =
-            Schemas { store: Arc::downgrade(&store), system, pool, memory, holders, queries: queries.clone() };
+            Schemas { store: Arc::downgrade(&store), system, live, pool, memory, holders, queries: queries.clone() };
         Ok(Engine { store, base, postgres: OnceLock::new(), schemas: Arc::new(schemas), limits, queries, pins, cache })
     }
 
@@ -183,7 +182,7 @@ impl Engine {
         }
         let made = running.until_ended(state.create_physical_plan(&plan)).await.map_err(QueryError::Ended)?;
         let made = made?;
-        if !reads_the_store(&plan)? {
+        if !self.reads_the_store(&plan)? {
             return Ok(execute_stream(made, self.task(&state))?);
         }
         let key = self.cache.key(dialect, sql, &plan, &made, &snapshot)?;
@@ -253,6 +252,21 @@ impl Engine {
         })
     }
 
+    /// Whether a statement is about more than the store itself, or what others make: those that are not can always be asked, and
+    /// what makes a live table may ask statements of its own.
+    fn reads_the_store(&self, plan: &LogicalPlan) -> Result<bool, DataFusionError> {
+        let is_live = |name: &str| self.schemas.live.iter().any(|live| live.name == name);
+        let mut reads = false;
+        plan.apply_with_subqueries(|node| {
+            if let LogicalPlan::TableScan(scan) = node {
+                let others = matches!(scan.table_name.schema(), Some(SYSTEM | PG_CATALOG | "information_schema"));
+                reads |= !others && !is_live(scan.table_name.table());
+            }
+            Ok(if reads { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+        })?;
+        Ok(reads)
+    }
+
     /// Ends a statement under way; whether there is one of that number.
     pub fn kill(&self, number: u64) -> bool {
         self.queries.kill(number)
@@ -303,6 +317,19 @@ impl Engine {
             "the answer, or it and those under way, are larger than the {memory} that queries may hold: ask for fewer \
              rows or columns, add LIMIT, or raise `memory`; `plimsoll export` writes any number of rows to a file"
         )
+    }
+
+    /// Forecasts series as a request says, over the store as it is now; each part is handed on as it is made, until that breaks
+    /// it off.
+    ///
+    /// # Errors
+    /// There is no such metric; a series cannot be read.
+    pub fn forecasts(
+        &self,
+        request: &ForecastRequest,
+        each: impl FnMut(Vec<Issued>, Progress) -> ControlFlow<()>,
+    ) -> Result<(), QueryError> {
+        Ok(request.run(&self.store.snapshot(), each)?)
     }
 
     /// Has `system.memory` tell the shares of somebody else, too.
@@ -387,6 +414,7 @@ impl Engine {
         context.register_udtf("correlate_window", Arc::new(CorrelateWindowFunction(snapshot.clone())));
         context.register_udtf("explain_window", Arc::new(ExplainWindowFunction(snapshot.clone())));
         context.register_udtf("instant", Arc::new(InstantFunction::new(snapshot.clone())));
+        context.register_udtf("resample", Arc::new(ResampleFunction(snapshot.clone())));
         context.register_udtf("seasonality", Arc::new(SeasonalityFunction(snapshot)));
         context.register_udf(sketch_quantile());
         Ok(context)
@@ -452,18 +480,6 @@ async fn planned(context: &SessionContext, sql: &str) -> Result<LogicalPlan, Que
     Ok(plan)
 }
 
-/// Whether a statement is about more than the store itself: those that are not can always be asked.
-fn reads_the_store(plan: &LogicalPlan) -> Result<bool, DataFusionError> {
-    let mut reads = false;
-    plan.apply_with_subqueries(|node| {
-        if let LogicalPlan::TableScan(scan) = node {
-            reads |= !matches!(scan.table_name.schema(), Some(SYSTEM | PG_CATALOG | "information_schema"));
-        }
-        Ok(if reads { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-    })?;
-    Ok(reads)
-}
-
 /// Whether a statement has only what one pass of the optimizer's rules does all about; a second is half of what planning costs.
 fn is_plain(plan: &LogicalPlan) -> Result<bool, DataFusionError> {
     let mut is_plain = true;
@@ -519,7 +535,7 @@ mod tests {
     fn what_was_answered_holds_no_files() {
         let folder = tempfile::tempdir().unwrap();
         let store = Arc::new(Store::open(World::real(), folder.path(), StoreSpec::default()).unwrap());
-        let engine = Engine::new(store.clone(), Vec::new(), 64 << 20, Limits::default()).unwrap();
+        let engine = Engine::new(store.clone(), OtherTables::default(), 64 << 20, Limits::default()).unwrap();
         put(&store, 0);
         put(&store, 1);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

@@ -20,11 +20,16 @@ pub(super) struct Picked {
 impl Picked {
     /// Of arguments as they are written: `'cpu_%'` and, perhaps, `'host=a,region=eu'`.
     pub fn of(metric: String, labels: Option<&Expr>) -> Result<Picked> {
-        let labels = match labels.map(text) {
-            None => Vec::new(),
-            Some(Some(labels)) => parse_labels(&labels)?,
-            Some(None) => return plan_err!("the labels are a text like 'host=a,region=eu'"),
-        };
+        match labels.map(text) {
+            None => Picked::new(metric, None),
+            Some(Some(labels)) => Picked::new(metric, Some(&labels)),
+            Some(None) => plan_err!("the labels are a text like 'host=a,region=eu'"),
+        }
+    }
+
+    /// The same of texts.
+    pub fn new(metric: String, labels: Option<&str>) -> Result<Picked> {
+        let labels = labels.map_or_else(|| Ok(Vec::new()), parse_labels)?;
         Ok(Picked { metric, labels })
     }
 

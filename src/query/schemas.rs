@@ -6,7 +6,7 @@ use datafusion::catalog::SchemaProvider;
 use datafusion::execution::memory_pool::MemoryPool;
 
 use super::queries::Queries;
-use super::system::{MemoryShare, SystemTable, SystemTables, TellMemory};
+use super::system::{LiveTable, MemoryShare, SystemTable, SystemTables, TellMemory};
 use super::tables::{SCHEMA, Tables};
 use crate::store::{HEAD_FULL, Snapshot, Store};
 
@@ -18,6 +18,7 @@ pub(super) struct Schemas {
     /// An answer that somebody still reads does not keep the store open.
     pub store: Weak<Store>,
     pub system: Vec<SystemTable>,
+    pub live: Vec<LiveTable>,
     /// Of all statements.
     pub pool: Arc<dyn MemoryPool>,
     /// Bytes of the pool.
@@ -30,7 +31,7 @@ pub(super) struct Schemas {
 impl Schemas {
     /// The tables of a snapshot, and those of the store as it is when they are asked.
     pub fn of(&self, snapshot: &Snapshot) -> [(&'static str, Arc<dyn SchemaProvider>); 2] {
-        let tables = Arc::new(Tables::new(snapshot.clone()));
+        let tables = Arc::new(Tables::new(snapshot.clone(), self.live.clone()));
         let mut others = self.system.clone();
         let queries = self.queries.clone();
         let rows = move || queries.rows().expect("columns of one length");

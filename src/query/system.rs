@@ -5,12 +5,14 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, TimestampNanosecondArray, UInt64Array};
+use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use async_trait::async_trait;
 use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::datasource::MemTable;
 use datafusion::error::{DataFusionError, Result};
 
+use super::made::MadeTable;
 use super::series::SeriesTable;
 use crate::catalog::{LabelStats, Loss, MetricStats};
 use crate::store::{Snapshot, Store};
@@ -27,6 +29,40 @@ pub struct SystemTable {
 impl fmt::Debug for SystemTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SystemTable({})", self.name)
+    }
+}
+
+/// The tables of others.
+#[derive(Clone, Debug, Default)]
+pub struct OtherTables {
+    pub system: Vec<SystemTable>,
+    pub live: Vec<LiveTable>,
+}
+
+/// A table that somebody else makes when it is asked for, among those of the store.
+#[derive(Clone)]
+pub struct LiveTable {
+    pub name: &'static str,
+    pub schema: SchemaRef,
+    pub rows: Arc<LiveRows>,
+}
+
+/// Makes the rows of a table, on a thread that may wait; or says why not.
+pub type LiveRows = dyn Fn() -> Result<RecordBatch, String> + Send + Sync;
+
+impl fmt::Debug for LiveTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LiveTable({})", self.name)
+    }
+}
+
+impl LiveTable {
+    pub(super) fn provider(&self) -> Arc<dyn TableProvider> {
+        let rows = self.rows.clone();
+        MadeTable::shared(self.schema.clone(), move |out| {
+            out.take(rows().map_err(DataFusionError::Execution)?);
+            Ok(())
+        })
     }
 }
 

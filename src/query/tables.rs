@@ -15,7 +15,9 @@ use datafusion::execution::session_state::SessionState;
 use super::anomalies::events;
 use super::derived::DerivedTable;
 use super::dimension::Dimension;
+use super::forecast::accuracy;
 use super::samples::SamplesTable;
+use super::system::LiveTable;
 use super::wide::WideTable;
 use crate::model::Table;
 use crate::store::Snapshot;
@@ -41,14 +43,18 @@ pub(super) fn session<'s>(
     Ok(state)
 }
 
-/// The table of all samples, and that of alarms that came together.
+/// The table of all samples, that of alarms that came together, and that of what became of forecasts.
 const METRICS: &str = "metrics";
 const EVENTS: &str = "anomaly_events";
+const ACCURACY: &str = "forecast_accuracy";
+/// Tables that are made when somebody asks, rather than stored.
+const MADE: [&str; 3] = [METRICS, EVENTS, ACCURACY];
 
 /// The tables over one snapshot.
 pub(super) struct Tables {
     snapshot: Snapshot,
     dimension: Arc<Dimension>,
+    live: Vec<LiveTable>,
 }
 
 impl fmt::Debug for Tables {
@@ -58,9 +64,9 @@ impl fmt::Debug for Tables {
 }
 
 impl Tables {
-    pub fn new(snapshot: Snapshot) -> Self {
+    pub fn new(snapshot: Snapshot, live: Vec<LiveTable>) -> Self {
         let dimension = Arc::new(Dimension::new(snapshot.registry().clone(), snapshot.series_count()));
-        Tables { snapshot, dimension }
+        Tables { snapshot, dimension, live }
     }
 }
 
@@ -70,7 +76,7 @@ impl SchemaProvider for Tables {
         let mut names: BTreeSet<String> = self.dimension.metrics();
         names.extend(self.dimension.measurements());
         names.extend(Table::ALL.iter().map(|table| table.name().to_owned()));
-        names.extend([METRICS, EVENTS].map(str::to_owned));
+        names.extend(MADE.into_iter().chain(self.live.iter().map(|live| live.name)).map(str::to_owned));
         names.into_iter().collect()
     }
 
@@ -84,6 +90,12 @@ impl SchemaProvider for Tables {
         if name == EVENTS {
             return Ok(Some(events(self.snapshot.clone())));
         }
+        if name == ACCURACY {
+            return Ok(Some(accuracy(self.snapshot.clone())));
+        }
+        if let Some(live) = self.live.iter().find(|live| live.name == name) {
+            return Ok(Some(live.provider()));
+        }
         if let Some(table) = Table::of_name(name) {
             return Ok(Some(Arc::new(DerivedTable::new(self.snapshot.clone(), self.dimension.clone(), table))));
         }
@@ -95,7 +107,8 @@ impl SchemaProvider for Tables {
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        [METRICS, EVENTS].contains(&name)
+        MADE.contains(&name)
+            || self.live.iter().any(|live| live.name == name)
             || Table::of_name(name).is_some()
             || self.dimension.has_metric(name)
             || self.dimension.measurement(name).is_some()

@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Float64Type, TimestampNanosecondType};
 
 use super::Engine;
 use crate::model::{Batch, Ends, Labels, SeriesDef, Timestamp};
-use crate::query::QueryLimits;
+use crate::query::{OtherTables, QueryLimits};
 use crate::store::{Store, StoreSpec};
 use crate::world::World;
 
@@ -28,7 +28,7 @@ impl Bench {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Arc::new(Store::open(World::real(), folder.path(), StoreSpec::default()).unwrap());
-        let engine = Engine::new(store.clone(), Vec::new(), 64 << 20, QueryLimits::default()).unwrap();
+        let engine = Engine::new(store.clone(), OtherTables::default(), 64 << 20, QueryLimits::default()).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         Bench { store, engine, runtime, _folder: folder }
     }

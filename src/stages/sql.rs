@@ -11,17 +11,18 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch, StringArray, TimestampNanosecondArray};
-use arrow::compute::{can_cast_types, cast};
-use arrow::datatypes::{DataType, Field, Float64Type, Schema, TimeUnit, TimestampNanosecondType};
+use arrow::array::{Array, ArrayRef, Float64Array, RecordBatch, StringArray, TimestampNanosecondArray};
+use arrow::compute::can_cast_types;
+use arrow::datatypes::{DataType, Field, Schema};
 use serde::Deserialize;
 
 use super::held::{BEFORE_ALL, Sources};
+use super::said::{NO_VALUE, SaidSample, nanos, said_samples};
 use super::series::{Names, count};
 use super::spec::Around;
 use crate::flow::codec::{Reader, Writer};
 use crate::flow::{Ask, Cut, Dropped, Out, Shard, Stage, Told, Watermark};
-use crate::model::{Batch, Kind, Labels, SeriesDef, SeriesId, Timestamp};
+use crate::model::{Batch, SeriesDef, SeriesId, Timestamp};
 
 /// Samples that windows hold which are not over.
 const HELD_MAX: usize = 1 << 20;
@@ -73,13 +74,6 @@ impl SqlSpec {
         }
         cannot("time", &nanos()).then(|| "`time` is no time: make it one, as in max(time) AS time".into())
     }
-}
-
-const NO_VALUE: &str = "the answer has no column `value`: name one so, as in avg(value) AS value";
-
-/// How times are told.
-fn nanos() -> DataType {
-    DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()))
 }
 
 /// Samples of a window.
@@ -236,37 +230,13 @@ impl Sql {
 
     /// The samples that an answer says, by time, and how many of them have a time that cannot be.
     fn said(&self, start: i64, answer: &RecordBatch) -> Result<(Samples, usize), String> {
-        let to = |name: &str, kind: &DataType| -> Result<Option<ArrayRef>, String> {
-            let Some(column) = answer.column_by_name(name) else { return Ok(None) };
-            cast(column, kind).map(Some).map_err(|error| format!("column `{name}`: {error}"))
-        };
-        let times = to("time", &nanos())?;
-        let metrics = to("metric", &DataType::Utf8)?;
-        let values = to("value", &DataType::Float64)?;
-        let values = values.ok_or(NO_VALUE)?;
-        let labels = answer.schema();
-        let labels = labels.fields().iter().map(|field| field.name().as_str());
-        let labels = labels.filter(|name| !["time", "metric", "value"].contains(name));
-        let labels: Vec<(&str, ArrayRef)> = labels
-            .filter_map(|name| to(name, &DataType::Utf8).map(|at| Some((name, at?))).transpose())
-            .collect::<Result<_, _>>()?;
-        let text = |column: &ArrayRef, row: usize| -> Option<Box<str>> {
-            column.is_valid(row).then(|| column.as_string::<i32>().value(row).into())
-        };
         let (mut samples, mut refused, possible) = (Samples::new(), 0, self.times(start));
-        for row in (0..answer.num_rows()).filter(|&row| values.is_valid(row)) {
-            let time = times.as_ref().filter(|times| times.is_valid(row));
-            let time = time.map(|times| times.as_primitive::<TimestampNanosecondType>().value(row));
+        for SaidSample { def, time, value } in said_samples(answer, &self.sources.name)? {
             if time.is_some_and(|time| !possible.contains(&time)) {
                 refused += 1;
                 continue;
             }
-            let metric = metrics.as_ref().and_then(|column| text(column, row));
-            let metric = metric.unwrap_or_else(|| (*self.sources.name).into());
-            let of_row = labels.iter().filter_map(|(name, column)| Some((*name, text(column, row)?)));
-            let def = SeriesDef { kind: Kind::Gauge, ..SeriesDef::new(metric, Labels::new(of_row)) };
-            let series = self.names.make(&def, None)?;
-            samples.push((series, time.unwrap_or(start), values.as_primitive::<Float64Type>().value(row)));
+            samples.push((self.names.make(&def, None)?, time.unwrap_or(start), value));
         }
         samples.sort_by_key(|(series, time, _)| (*time, *series));
         Ok((samples, refused))
@@ -352,6 +322,9 @@ impl Stage for Sql {
 #[cfg(test)]
 mod tests {
     use arrow::util::pretty::pretty_format_batches;
+
+    use arrow::array::AsArray;
+    use arrow::datatypes::Float64Type;
 
     use super::*;
     use crate::stages::Apply;

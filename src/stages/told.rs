@@ -41,6 +41,7 @@ pub(super) fn columns(table: Table) -> Vec<&'static str> {
         Table::Anomalies => vec!["value", "expected", "score", "samples"],
         Table::Compressed => vec!["value", "error", "samples"],
         Table::Histograms => vec!["count", "sum", "avg", "p50", "p99"],
+        Table::Forecasts => vec!["mean", "lo", "hi"],
         Table::Correlations | Table::Staleness | Table::Zones => Vec::new(),
     }
 }

@@ -20,6 +20,12 @@ const ECHO_MIN: f64 = 0.2;
 const TIE: f64 = 0.05;
 /// or one up to this much longer, if better: too near to be a multiple.
 const NEIGHBOUR_MAX: f64 = 1.4;
+/// A period hinted at is taken for another that foretells this much more: what has a day by a hair has it by chance.
+const HINT_TIE: f64 = 0.1;
+/// Most points that all periods of are looked at; longer series are made into so many blocks.
+const POINTS_MAX: usize = 2048;
+/// Most periods of blocks that are looked at step by step.
+const BLOCK_PERIODS_MAX: usize = 6;
 /// Most peaks of one autocorrelation that are looked at, strongest first.
 const PEAKS_MAX: usize = 24;
 /// Least power of a peak of the periodogram, as a share of the highest.
@@ -31,23 +37,40 @@ pub fn find_seasons(values: &[f64], hints: &[usize]) -> Vec<usize> {
     seasons_of(values, hints).into_iter().map(|season| season.period).collect()
 }
 
-/// The same, with how much each foretells.
+/// The same, with how much each foretells. Long series are looked at in blocks of several steps first.
 pub fn seasons_of(values: &[f64], hints: &[usize]) -> Vec<Season> {
     if values.len() < POINTS_MIN || values.iter().any(|value| !value.is_finite()) {
         return Vec::new();
     }
     let level = without_line(values);
-    let periods = candidates(&level, hints);
+    let block = values.len().div_ceil(POINTS_MAX);
+    let periods = if block == 1 { candidates(&level, hints) } else { through_blocks(&level, block, hints) };
     let all = periods.iter().filter_map(|&period| season(&level, period)).filter(Season::is_proven);
-    let Some(main) = strongest(all.clone()) else {
+    let Some(main) = strongest(all.clone(), hints) else {
         return Vec::new();
     };
     let within = all.filter(|part| part.period < main.period && main.period % part.period == 0);
-    let inner = strongest(within).filter(|inner| inner.share >= main.share / 2.0);
+    let inner = strongest(within, hints).filter(|inner| inner.share >= main.share / 2.0);
     let rest = without_season(&level, main.period);
     let multiples = periods.iter().copied().filter(|&period| period > main.period && period % main.period == 0);
-    let outer = strongest(multiples.filter_map(|period| season(&rest, period)));
+    let outer = strongest(multiples.filter_map(|period| season(&rest, period)), hints);
     [inner, Some(main), outer].into_iter().flatten().collect()
+}
+
+/// Periods worth testing: of the means of blocks of so many steps, each with its neighbours in steps, and the hints.
+fn through_blocks(level: &[f64], block: usize, hints: &[usize]) -> Vec<usize> {
+    let means: Vec<f64> =
+        level.chunks_exact(block).map(|block| block.iter().sum::<f64>() / block.len() as f64).collect();
+    let found = candidates(&means, &[]).into_iter().filter_map(|period| season(&means, period));
+    let mut proven: Vec<Season> = found.filter(Season::is_proven).collect();
+    proven.sort_by(|a, b| b.share.total_cmp(&a.share));
+    proven.truncate(BLOCK_PERIODS_MAX);
+    let near = |season: Season| season.period * block - block..=season.period * block + block;
+    let mut periods: Vec<usize> = proven.into_iter().flat_map(near).chain(hints.iter().copied()).collect();
+    periods.retain(|period| (2..=level.len() / CYCLES_MIN).contains(period));
+    periods.sort_unstable();
+    periods.dedup();
+    periods
 }
 
 /// Something that repeats.
@@ -67,13 +90,14 @@ impl Season {
     }
 }
 
-/// The season that foretells most, unless a shorter one foretells hardly less.
-fn strongest(seasons: impl Iterator<Item = Season>) -> Option<Season> {
+/// The season that foretells most, unless a shorter one, or one hinted at, foretells hardly less.
+fn strongest(seasons: impl Iterator<Item = Season>, hints: &[usize]) -> Option<Season> {
     let passed: Vec<Season> = seasons.collect();
     let best = passed.iter().map(|season| season.share).max_by(f64::total_cmp)?;
     let shortest = passed.iter().find(|season| season.share >= best - TIE)?.period as f64;
     let near = passed.into_iter().filter(|season| (1.0..NEIGHBOUR_MAX).contains(&(season.period as f64 / shortest)));
-    near.max_by(|a, b| a.share.total_cmp(&b.share))
+    let hinted = |season: &Season| hints.contains(&season.period) && season.share >= best - HINT_TIE;
+    near.max_by(|a, b| hinted(a).cmp(&hinted(b)).then(a.share.total_cmp(&b.share)))
 }
 
 /// The season of that period, if it passes. A cycle's distance to the mean of the others is `cycles / (cycles - 1)`
@@ -230,6 +254,24 @@ mod tests {
     fn hints_must_pass_the_test_too() {
         let values = series(400, 1, |t| 2.0 * wave(t, 37.0));
         assert_eq!(find_seasons(&values, &[24, 7, 0, 1, 399, 100_000]), [37]);
+    }
+
+    #[test]
+    fn a_hint_decides_between_neighbours() {
+        let values = series(300, 2, |t| wave(t, 24.2));
+        assert_eq!(find_seasons(&values, &[24]), [24]);
+        assert_eq!(find_seasons(&values, &[25]), [24], "a worse one is not taken for it");
+    }
+
+    #[test]
+    fn long_series_have_their_seasons_too() {
+        for (period, length) in [(1440, 7200), (1437, 8000), (288, 8064)] {
+            let values = series(length, 3, |t| 2.0 * wave(t, period as f64));
+            let [found] = find_seasons(&values, &[])[..] else { panic!("{period}: {:?}", find_seasons(&values, &[])) };
+            assert!(found.abs_diff(period) * 100 <= period, "{found} for {period}");
+        }
+        let values = series(8064, 3, |t| 2.0 * wave(t, 288.0) + 2.0 * weekend(t / 12.0));
+        assert_eq!(find_seasons(&values, &[288, 2016]), [288, 2016]);
     }
 
     #[test]

@@ -63,7 +63,7 @@ impl Store {
             }
         }
         let place = CatalogPlace { dir: catalog_dir.to_owned(), witness: copy.dir.join("generation") };
-        drop(Catalog::create(&place, &self.world, contents)?);
+        Catalog::create(&place, &self.world, contents)?.runs()?.copy_of(&self.catalog.runs()?)?;
         copy.finish(target)
     }
 

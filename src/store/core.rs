@@ -17,7 +17,7 @@ use super::table_file::TableFile;
 use super::tap::{Behind, Tap};
 use super::wal::{NewSeries, WalWriter, encode_batch};
 use super::{Snapshot, StoreError, StoreSpec, Sync};
-use crate::catalog::{Catalog, Registry, SegmentRecord, TableName};
+use crate::catalog::{Catalog, Registry, Runs, SegmentRecord, TableName};
 use crate::model::{Batch, Rows, Table};
 use crate::world::{DiskLock, World};
 
@@ -184,6 +184,14 @@ impl Store {
 
     pub fn world(&self) -> &World {
         &self.world
+    }
+
+    /// The runs of jobs, which are kept in the catalog.
+    ///
+    /// # Errors
+    /// They cannot be opened.
+    pub fn runs(&self) -> Result<Runs, StoreError> {
+        Ok(self.catalog.runs()?)
     }
 
     pub fn dir(&self) -> &Path {

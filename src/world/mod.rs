@@ -17,7 +17,7 @@ pub use bell::Bell;
 pub use chance::Chance;
 pub use clock::{Clock, SimClock, SystemClock};
 pub use disk::{Disk, DiskLock, FileAppend, FileRead};
-pub use process::resident_bytes;
+pub use process::{free_bytes, resident_bytes};
 pub use real_disk::RealDisk;
 pub use sim_disk::{Loss, SimDisk};
 

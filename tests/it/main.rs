@@ -17,6 +17,7 @@ mod format;
 mod governor;
 mod http;
 mod import;
+mod insight;
 mod memory;
 mod notebooks;
 mod ops;

@@ -13,7 +13,7 @@ use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value as Number;
 use opentelemetry_proto::tonic::metrics::v1::{Gauge, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics};
 use plimsoll::flow::{Intake, Refusal, SourceStats, Sources};
 use plimsoll::model::{Batch, Description, Retention, SeriesDef, SeriesId, Timestamp};
-use plimsoll::query::{Engine, QueryLimits};
+use plimsoll::query::{Engine, OtherTables, QueryLimits};
 use plimsoll::serve::{Addresses, Limits, Server as Serving, ServerParts};
 use plimsoll::store::{Store, StoreSpec};
 use plimsoll::world::World;
@@ -433,7 +433,7 @@ fn who_is_behind_says_when_to_send_again_and_who_is_closed_does_not() {
 fn answers_of(refusal: Refusal) -> [(u16, Option<String>, String); 3] {
     let folder = tempdir().unwrap();
     let store = Arc::new(Store::open(World::real(), folder.path(), StoreSpec::default()).unwrap());
-    let engine = Engine::new(store, Vec::new(), 16 << 20, QueryLimits::default()).unwrap();
+    let engine = Engine::new(store, OtherTables::default(), 16 << 20, QueryLimits::default()).unwrap();
     let limits = Limits {
         body: 1 << 20,
         bodies: 8 << 20,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use plimsoll::model::{Batch, Kind, Labels, SeriesDef, Timestamp};
-use plimsoll::query::{Engine, QueryError, QueryLimits};
+use plimsoll::query::{Engine, OtherTables, QueryError, QueryLimits};
 use plimsoll::store::{Store, StoreSpec};
 use plimsoll::world::World;
 use sqllogictest::{DB, DBOutput, DefaultColumnType, Runner};
@@ -45,7 +45,7 @@ impl Asked {
         if rest == Rest::Merged {
             store.compact().unwrap();
         }
-        let engine = Engine::new(store, Vec::new(), 64 << 20, QueryLimits::default()).unwrap();
+        let engine = Engine::new(store, OtherTables::default(), 64 << 20, QueryLimits::default()).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         Asked { engine, runtime, _folder: folder }
     }

@@ -23,7 +23,7 @@ use crate::query::picked::{Picked, judged_values, text};
 use crate::stats::detect::{Detector, Episode, Episodes, Method, Z_WINDOW};
 use crate::store::Snapshot;
 
-/// Thresholds, as multiples of what is usual for the method.
+/// Thresholds, as multiples of what is usual for the method, the lowest first.
 const THRESHOLDS: [f64; 5] = [0.75, 0.9, 1.0, 1.25, 1.5];
 const DAY: f64 = 86_400e9;
 const CALL: &str = "write backtest_detector('metric', 'start/end, start/end'), as in \
@@ -52,11 +52,11 @@ impl TableFunctionImpl for BacktestFunction {
             let mut tallies = all_tallies(incidents.len());
             for series in picked.series(&snapshot)? {
                 let samples = judged_values(&snapshot, series, Span::ALL)?;
-                for tally in &mut tallies {
+                for of_method in tallies.chunks_mut(THRESHOLDS.len()) {
                     if out.is_gone() {
                         return Ok(());
                     }
-                    tally.run(&samples, &incidents);
+                    run(of_method, &samples, &incidents);
                 }
             }
             out.take(rows(&tallies)?);
@@ -108,23 +108,30 @@ fn all_tallies(incidents: usize) -> Vec<Tally> {
     Method::ALL.into_iter().flat_map(of_method).collect()
 }
 
-impl Tally {
-    fn run(&mut self, samples: &[Sample], incidents: &[Incident]) {
-        let (mut detector, mut episodes) = (Detector::new(self.method, Z_WINDOW), Episodes::default());
-        for sample in samples {
-            let time = sample.time.nanos();
-            let anomalous = detector.push_over(time, sample.value, self.threshold);
+/// Runs a method over a series, once for all thresholds: its scores are the same whatever they are held against.
+fn run(tallies: &mut [Tally], samples: &[Sample], incidents: &[Incident]) {
+    let (method, lowest) = (tallies[0].method, tallies[0].threshold);
+    let mut detector = Detector::new(method, Z_WINDOW);
+    let mut episodes = vec![Episodes::default(); tallies.len()];
+    for sample in samples {
+        let time = sample.time.nanos();
+        let judged = detector.push_over(time, sample.value, lowest);
+        for (tally, episodes) in tallies.iter_mut().zip(&mut episodes) {
+            let anomalous = judged.filter(|judged| judged.score.abs() >= tally.threshold);
             if anomalous.is_some() || episodes.running.is_some() {
                 let heard = episodes.push(time, sample.value, anomalous, detector.calm());
-                heard.over.iter().for_each(|episode| self.count(episode, incidents));
+                heard.over.iter().for_each(|episode| tally.count(episode, incidents));
             }
         }
-        episodes.running.iter().for_each(|episode| self.count(episode, incidents));
-        if let (Some(first), Some(last)) = (samples.first(), samples.last()) {
-            self.days += (last.time.nanos() - first.time.nanos()) as f64 / DAY;
-        }
     }
+    let days = samples.first().zip(samples.last()).map(|(first, last)| last.time.nanos() - first.time.nanos());
+    for (tally, episodes) in tallies.iter_mut().zip(&episodes) {
+        episodes.running.iter().for_each(|episode| tally.count(episode, incidents));
+        tally.days += days.map_or(0.0, |days| days as f64 / DAY);
+    }
+}
 
+impl Tally {
     fn count(&mut self, episode: &Episode, incidents: &[Incident]) {
         let mut is_right = false;
         for (found, (start, end)) in self.found.iter_mut().zip(incidents) {

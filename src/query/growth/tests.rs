@@ -117,9 +117,13 @@ fn memory_is_part_of_what_queries_may_hold() {
     let bench = Bench::new();
     let many: Vec<(i64, f64)> = (0..200_000).map(|at| (at, at as f64)).collect();
     bench.put("many", &[], &many);
-    let small =
-        crate::query::Engine::new(bench.store.clone(), Vec::new(), 1 << 20, crate::query::QueryLimits::default())
-            .unwrap();
+    let small = crate::query::Engine::new(
+        bench.store.clone(),
+        crate::query::OtherTables::default(),
+        1 << 20,
+        crate::query::QueryLimits::default(),
+    )
+    .unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let error = runtime.block_on(small.collect("SELECT increase(time, value) FROM many")).unwrap_err().to_string();
     assert!(error.contains("more memory than queries may hold"), "{error}");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
-use plimsoll::query::{Engine, QueryLimits};
+use plimsoll::query::{Engine, OtherTables, QueryLimits};
 use plimsoll::world::Clock;
 
 use super::truth::same;
@@ -60,7 +60,8 @@ pub fn check(run: &Run) -> Result<(), String> {
 
 fn ask(run: &Run, statement: &str) -> Result<Vec<RecordBatch>, String> {
     let failed = |error: plimsoll::query::QueryError| format!("{statement}: {error}");
-    let engine = Engine::new(run.store().clone(), Vec::new(), MEMORY, QueryLimits::default()).map_err(failed)?;
+    let engine =
+        Engine::new(run.store().clone(), OtherTables::default(), MEMORY, QueryLimits::default()).map_err(failed)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let answer = runtime.map_err(|error| error.to_string())?.block_on(engine.collect(statement));
     answer.map(|(_, rows)| rows).map_err(failed)
