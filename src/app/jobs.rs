@@ -27,7 +27,7 @@ use crate::insight::jobs::{
 };
 use crate::insight::slo::{Moments, Slo, SloRow, judge};
 use crate::model::{Batch, Kind, Labels, SeriesDef, Timestamp, forecast_rows};
-use crate::query::{Ahead, Asked, Engine, ForecastRequest, LiveTable, OutputFormat, Progress, RowWriter};
+use crate::query::{Ahead, Asked, Engine, ForecastRequest, LiveTable, OutputFormat, Progress, QueryError, RowWriter};
 use crate::stages::said_samples;
 use crate::store::Store;
 use crate::world::World;
@@ -115,8 +115,8 @@ fn run_now(global: &Global, name: &str) -> anyhow::Result<ExitCode> {
     });
     let run = Run { job: job.clone(), scheduled: node.world.clock.now().floor(1_000_000_000), attempt: 1 };
     let came = work.run(&run, &cancel);
+    let (done, of) = (bar.position(), bar.length().unwrap_or(0));
     bar.finish_and_clear();
-    let position = bar.position();
     node.close()?;
     match came {
         Ok(outcome) => {
@@ -124,7 +124,7 @@ fn run_now(global: &Global, name: &str) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Err(JobError::Cancelled) => {
-            anyhow::bail!("job {name} was ended after {position} series; what they gave is kept")
+            anyhow::bail!("job {name} was ended after {done} of {of} series; what they gave is kept")
         }
         Err(error) => anyhow::bail!("job {name}: {error}"),
     }
@@ -292,7 +292,8 @@ impl Worker {
     /// The rows of a statement, unless the run is told to stop.
     fn ask(&self, statement: &str, run: &Run, cancel: &Cancel) -> Result<Vec<RecordBatch>, JobError> {
         let asked = Asked { timeout: Some(run.job.timeout), ..Asked::plainly(statement) };
-        let rows = async { self.engine.ask(asked).await?.collect().await };
+        // As part of what queries may hold: a job's answer is whole before it is stored.
+        let rows = async { Ok(self.engine.hold(self.engine.ask(asked).await?).await?.batches) };
         let told = async {
             while !cancel.is_set() {
                 tokio::time::sleep(LOOK).await;
@@ -300,14 +301,14 @@ impl Worker {
         };
         self.handle.block_on(async {
             tokio::select! {
-                rows = rows => rows.map_err(failed),
+                rows = rows => rows.map_err(failed::<QueryError>),
                 () = told => Err(JobError::Cancelled),
             }
         })
     }
 }
 
-fn failed(error: impl std::fmt::Display) -> JobError {
+fn failed<E: std::fmt::Display>(error: E) -> JobError {
     JobError::Failed(error.to_string())
 }
 

@@ -5,7 +5,7 @@
 //! time,series,value     long: a series a text
 //! time,cpu,memory       wide: every further column one series
 //! ```
-//! In the place of the time may stand `row`, a number. A cell without a number is NaN. Unlike an import, which sets bad lines aside,
+//! In the place of the time may stand `row`, a number, and in that of `series` `name`, `metric`, `case` or `id`. A cell without a number is NaN. Unlike an import, which sets bad lines aside,
 //! a line that cannot be read ends it: a score is of all that came before.
 
 use std::collections::HashMap;
@@ -17,6 +17,8 @@ use super::csv_time::time_of;
 use super::format::{ReadError, Shown};
 use crate::model::Timestamp;
 
+/// What the column of series' names is called beside `value`: the first of these that is there.
+const SERIES: [&str; 5] = ["series", "name", "metric", "case", "id"];
 /// What `row` is called in the place of a time.
 const ROW: &str = "row";
 
@@ -75,13 +77,17 @@ impl<'r> Frame<'r> {
             return Err(ReadError::Header(told));
         };
         let value = find(&header, "value").filter(|&at| at != time);
-        let series = find(&header, "series").filter(|&at| at != time);
+        // Beside other columns they may well be numbers.
+        let names = if header.len() == 3 { &SERIES[..] } else { &SERIES[..1] };
+        let series = names.iter().find_map(|name| find(&header, name)).filter(|&at| at != time);
         let (layout, names) = match (value, series) {
             (Some(value), _) if series.is_some() || header.len() == 2 => {
                 let names = if series.is_some() { Vec::new() } else { vec!["value".to_owned()] };
                 (Layout::Long { value, series }, names)
             }
-            (None, Some(_)) => return Err(ReadError::Header("a column `series`, but none `value`".to_owned())),
+            (None, Some(at)) if header[at].eq_ignore_ascii_case(SERIES[0]) => {
+                return Err(ReadError::Header("a column `series`, but none `value`".to_owned()));
+            }
             _ => {
                 let columns: Vec<usize> = (0..header.len()).filter(|&at| at != time).collect();
                 let names = columns.iter().map(|&at| header[at].clone()).collect();
@@ -181,6 +187,7 @@ mod tests {
         for (text, names, values) in [
             ("timestamp,value\n2026-01-01 00:00:00,1\n", &["value"][..], vec![vec![(0, 1.0)]]),
             ("row,value\n7,2\n", &["value"], vec![vec![(0, 2.0)]]),
+            ("case,row,value\nx,0,1\nx,1,2\n", &["x"], vec![vec![(0, 1.0)], vec![(0, 2.0)]]),
             (
                 "time,series,value\n1,b,1\n1,a,2\n2,b,3\n",
                 &["b", "a"],

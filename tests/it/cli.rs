@@ -290,6 +290,10 @@ fn files_are_analysed_without_a_store() {
     let steps = rows(&["changepoints", "--input", &whole]);
     assert_eq!(steps[0].join(","), "series,row,time,before,after,effect,p_value");
     assert_eq!((steps.len(), &*steps[1][0], &*steps[1][1]), (2, "a|cpu", "700"));
+    let deploys = folder.path().join("deploys.csv");
+    std::fs::write(&deploys, "time,name\n1700420000,v3\n1700200000,v2\n1700000000,v1\n").unwrap();
+    let marked = rows(&["changepoints", "--input", &whole, "--markers", deploys.to_str().unwrap()]);
+    assert_eq!((&*marked[0][7], &*marked[1][7]), ("marker", "v2"), "{marked:?}");
     let missing = plimsoll(&not_there, &["anomalies", "--input", "none.csv"]).ending(1);
     assert!(missing.stderr.contains("cannot read none.csv"), "{}", missing.stderr);
     assert!(!not_there.exists(), "no store was made");
