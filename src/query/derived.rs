@@ -120,23 +120,23 @@ impl TableProvider for DerivedTable {
         let (snapshot, dimension, table) = (self.snapshot.clone(), self.dimension.clone(), self.table);
         let made = schema.clone();
         let partition = BlockingPartition::boxed(schema.clone(), move |out| {
-            let rows = snapshot.rows(table).map_err(of_store)?;
-            let rows = without_empty(table, rows)?;
-            let mut counted: Option<Vec<Together>> = None;
-            let mut columns = Vec::with_capacity(made.fields().len());
-            for field in made.fields() {
-                let Some((_, count)) = TOGETHER.iter().find(|(name, _)| name == field.name()) else {
-                    columns.push(column(&rows, field, &dimension)?);
-                    continue;
+            let is_counted = made.fields().iter().any(|field| TOGETHER.iter().any(|(name, _)| name == field.name()));
+            let alarms = is_counted.then(|| AlarmPairs::of(&snapshot)).transpose()?;
+            for rows in snapshot.row_parts(table).map_err(of_store)? {
+                let rows = without_empty(table, rows.map_err(of_store)?)?;
+                let counted = alarms.as_ref().map(|alarms| together(alarms, &rows)).unwrap_or_default();
+                let shown = |field: &Arc<Field>| match TOGETHER.iter().find(|(name, _)| name == field.name()) {
+                    Some((_, count)) => {
+                        Ok(Arc::new(UInt64Array::from_iter_values(counted.iter().map(count))) as ArrayRef)
+                    }
+                    None => column(&rows, field, &dimension),
                 };
-                if counted.is_none() {
-                    counted = Some(together(&snapshot, &rows)?);
+                let columns = made.fields().iter().map(shown).collect::<Result<Vec<_>>>()?;
+                let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+                if !out.take(RecordBatch::try_new_with_options(made.clone(), columns, &options)?) {
+                    break;
                 }
-                let counts = counted.iter().flatten().map(count);
-                columns.push(Arc::new(UInt64Array::from_iter_values(counts)));
             }
-            let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-            out.take(RecordBatch::try_new_with_options(made.clone(), columns, &options)?);
             Ok(())
         });
         plan(schema, vec![partition], limit)
@@ -144,13 +144,12 @@ impl TableProvider for DerivedTable {
 }
 
 /// Of each row of `correlations`, the alarms of the two series in its window.
-fn together(snapshot: &Snapshot, rows: &RecordBatch) -> Result<Vec<Together>> {
-    let alarms = AlarmPairs::of(snapshot)?;
+fn together(alarms: &AlarmPairs, rows: &RecordBatch) -> Vec<Together> {
     let stored = |name: &str| rows.column_by_name(name).expect("columns are of the table's schema");
     let series = |name: &str| stored(name).as_primitive::<UInt32Type>().values();
     let time = |name: &str| stored(name).as_primitive::<TimestampNanosecondType>().values();
     let (a, b, from, to) = (series("series_a"), series("series_b"), time("time"), time("end"));
-    Ok((0..rows.num_rows()).map(|at| alarms.counts((a[at], b[at]), (from[at], to[at]))).collect())
+    (0..rows.num_rows()).map(|at| alarms.counts((a[at], b[at]), (from[at], to[at]))).collect()
 }
 
 /// The rows but those that say that there is nothing, or nothing any more, at their key.

@@ -1,5 +1,5 @@
-//! Merging of the files of a derived table or of `series`: each is sorted and read a batch at a time, so that memory does
-//! not grow with what they hold.
+//! Merging of the files of a derived table or of `series`, and of what is in memory: each is sorted and read a batch at a time,
+//! so that memory does not grow with what they hold.
 
 use std::cmp::Ordering;
 use std::path::Path;
@@ -30,9 +30,35 @@ pub(super) struct MergedRows {
     unit: TimeUnit,
 }
 
+/// Rows in the order of the key.
+enum Source {
+    File(FileRows),
+    /// What is in memory, until it was taken.
+    Memory(Option<RecordBatch>),
+}
+
+impl Source {
+    fn next(&mut self) -> Option<Result<RecordBatch, StoreError>> {
+        match self {
+            Source::File(rows) => rows.next(),
+            Source::Memory(batch) => batch.take().map(Ok),
+        }
+    }
+
+    /// The error of one that is not sorted.
+    fn out_of_order(&self) -> StoreError {
+        match self {
+            Source::File(rows) => rows.out_of_order(),
+            Source::Memory(_) => {
+                StoreError::Damaged { path: "memory".into(), reason: "its rows are not in the order of its key".into() }
+            }
+        }
+    }
+}
+
 /// A place in a file.
 struct Cursor {
-    rows: FileRows,
+    rows: Source,
     /// The batch it is in, among those held, and the row there.
     batch: usize,
     row: usize,
@@ -60,12 +86,22 @@ impl MergedRows {
         for record in inputs {
             let rows = open_rows(disk, dir, record, schema)?;
             merged.unit = finest_unit([merged.unit, rows.unit]);
-            merged.cursors.push(Cursor { rows, batch: 0, row: 0, groups: None });
+            merged.cursors.push(Cursor { rows: Source::File(rows), batch: 0, row: 0, groups: None });
         }
         for at in 0..merged.cursors.len() {
             merged.next_batch(at)?;
         }
         Ok(merged)
+    }
+
+    /// With rows that are in memory, in the order of the key: they came after those of all files.
+    ///
+    /// # Errors
+    /// Rows of other columns.
+    pub fn and_memory(mut self, rows: RecordBatch) -> Result<Self, StoreError> {
+        self.cursors.push(Cursor { rows: Source::Memory(Some(rows)), batch: 0, row: 0, groups: None });
+        self.next_batch(self.cursors.len() - 1)?;
+        Ok(self)
     }
 
     /// The coarsest unit of time that loses nothing.
@@ -82,7 +118,7 @@ impl MergedRows {
     fn next_batch(&mut self, at: usize) -> Result<(), StoreError> {
         let cursor = &mut self.cursors[at];
         (cursor.row, cursor.groups) = (0, None);
-        for batch in &mut cursor.rows {
+        while let Some(batch) = cursor.rows.next() {
             let batch = batch?;
             if batch.num_rows() > 0 {
                 let columns = &batch.columns()[..self.group_columns];

@@ -11,6 +11,7 @@ use super::core::{View, unpoisoned};
 use super::derived::{Latest, read_rows};
 use super::head::{Counts, Head};
 use super::losses::Suspects;
+use super::merge_rows::MergedRows;
 use super::pieces::Pieces;
 use super::points::{Points, Values, merge};
 use super::retention::Kept;
@@ -149,17 +150,38 @@ impl Snapshot {
 
     /// The rows of a derived table that are kept, sorted by its key.
     pub fn rows(&self, table: Table) -> Result<RecordBatch, StoreError> {
-        let mut batches = Vec::new();
-        for record in
-            self.view.files.iter().map(|file| &file.record).filter(|record| record.table == TableName::Derived(table))
-        {
-            let rows = read_rows(&*self.disk, &self.dir, record);
-            let rows = rows.inspect_err(|error| self.suspects.name(record.number, error))?;
-            batches.push(concat_batches(&table.schema(), &rows)?);
-        }
+        let parts = self.row_parts(table)?.collect::<Result<Vec<_>, _>>()?;
+        Ok(concat_batches(&table.schema(), &parts)?)
+    }
+
+    /// The same, some rows at a time, so that few of them are in memory at once.
+    ///
+    /// # Errors
+    /// A file that does not read.
+    pub fn row_parts(
+        &self,
+        table: Table,
+    ) -> Result<impl Iterator<Item = Result<RecordBatch, StoreError>> + use<>, StoreError> {
+        let of_table = |record: &&SegmentRecord| record.table == TableName::Derived(table);
+        let records: Vec<SegmentRecord> =
+            self.view.files.iter().map(|file| &file.record).filter(of_table).cloned().collect();
         let in_memory = [&self.view.frozen_rows, &self.view.rows].into_iter().filter_map(|rows| rows.get(&table));
-        batches.extend(in_memory.flatten().cloned());
-        self.kept.filter(table, Latest::of(table, &batches)?.whole()?)
+        let in_memory: Vec<RecordBatch> = in_memory.flatten().cloned().collect();
+        let in_memory = Latest::of(table, &in_memory)?.whole()?;
+        let opened = MergedRows::open(&*self.disk, &self.dir, &records, &table.schema(), table.group_columns());
+        let merged = opened.inspect_err(|_| self.blame(&records))?.and_memory(in_memory)?;
+        // It keeps the files.
+        let snapshot = self.clone();
+        Ok(merged.map(move |rows| snapshot.kept.filter(table, rows.inspect_err(|_| snapshot.blame(&records))?)))
+    }
+
+    /// Names the files among some that do not read.
+    fn blame(&self, records: &[SegmentRecord]) {
+        for record in records {
+            if let Err(error) = read_rows(&*self.disk, &self.dir, record) {
+                self.suspects.name(record.number, &error);
+            }
+        }
     }
 }
 

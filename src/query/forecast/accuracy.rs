@@ -19,18 +19,28 @@ use crate::store::Snapshot;
 /// The table: a row for each forecast and lead that something came of.
 pub(in crate::query) fn accuracy(snapshot: Snapshot) -> Arc<dyn TableProvider> {
     MadeTable::shared(schema(), move |out| {
-        let stored = snapshot.rows(Table::Forecasts).map_err(of_store)?;
-        let forecasts = forecasts_of(&stored);
-        let mut told = Vec::new();
-        for of_series in forecasts.chunk_by(|a, b| a.series == b.series) {
-            told.extend(scored(&snapshot, of_series)?);
-            if told.len() >= BATCH_ROWS && !out.take(rows(&snapshot, &std::mem::take(&mut told))?) {
-                return Ok(());
+        let (mut told, mut of_series): (Vec<Told>, Vec<Issued>) = (Vec::new(), Vec::new());
+        for part in snapshot.row_parts(Table::Forecasts).map_err(of_store)? {
+            for issued in forecasts_of(&part.map_err(of_store)?) {
+                match of_series.last_mut() {
+                    // It goes on from the part before.
+                    Some(last) if (last.series, last.issued) == (issued.series, issued.issued) => {
+                        last.steps.extend(issued.steps);
+                        continue;
+                    }
+                    Some(last) if last.series != issued.series => {
+                        told.extend(scored(&snapshot, &std::mem::take(&mut of_series))?);
+                    }
+                    _ => {}
+                }
+                of_series.push(issued);
             }
-            if out.is_gone() {
+            let is_full = told.len() >= BATCH_ROWS;
+            if out.is_gone() || is_full && !out.take(rows(&snapshot, &std::mem::take(&mut told))?) {
                 return Ok(());
             }
         }
+        told.extend(scored(&snapshot, &of_series)?);
         out.take(rows(&snapshot, &told)?);
         Ok(())
     })
@@ -49,9 +59,8 @@ struct Told {
 
 /// Of forecasts of one series: its samples are read once.
 fn scored(snapshot: &Snapshot, forecasts: &[Issued]) -> Result<Vec<Told>> {
-    let (Some(first), Some((_, last))) = (forecasts.first(), snapshot.time_range(forecasts[0].series)) else {
-        return Ok(Vec::new());
-    };
+    let Some(first) = forecasts.first() else { return Ok(Vec::new()) };
+    let Some((_, last)) = snapshot.time_range(first.series) else { return Ok(Vec::new()) };
     let begins = forecasts.iter().filter_map(|issued| issued.steps.first()).map(|step| step.time).min();
     let Some(begins) = begins.filter(|begins| *begins <= last) else { return Ok(Vec::new()) };
     let samples = judged_values(snapshot, first.series, Span::new(begins, Timestamp::MAX))?;
