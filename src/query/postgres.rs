@@ -32,6 +32,7 @@ use datafusion_postgres::datafusion_pg_catalog::sql::PostgresCompatibilityParser
 
 use super::engine::version_function;
 use super::error::QueryError;
+use super::postgres_copy::{CopyForm, copied};
 use super::queries::number_to_kill;
 use super::schemas::{SYSTEM, Schemas};
 use super::size::check_size;
@@ -61,6 +62,11 @@ pub enum PgStatement {
         query: String,
         /// Whether it outlives its transaction.
         hold: bool,
+    },
+    /// The rows of a query as lines of text.
+    Copy {
+        query: String,
+        form: CopyForm,
     },
     /// The next rows of a cursor, all without a number.
     Fetch {
@@ -201,7 +207,10 @@ fn meant(statement: &Statement) -> Result<PgStatement, QueryError> {
         }
         Statement::Close { cursor: CloseCursor::All } => PgStatement::Close(None),
         Statement::Close { cursor: CloseCursor::Specific { name } } => PgStatement::Close(Some(name.value.clone())),
-        other => PgStatement::Query(other.to_string()),
+        other => match copied(other) {
+            Some(copy) => copy?,
+            None => PgStatement::Query(other.to_string()),
+        },
     })
 }
 

@@ -45,7 +45,7 @@ fn psql_finds_its_way() {
     if !has("psql", "psql", &["--version"]) {
         return;
     }
-    let (_folder, server) = filled();
+    let (folder, server) = filled();
     let port = port(&server, "PostgreSQL's protocol");
     let tables = psql(&port, "\\dt public.*");
     assert!(tables.contains("public|cpu|table") && tables.contains("public|metrics|table"), "{tables}");
@@ -65,6 +65,17 @@ fn psql_finds_its_way() {
     assert!(told.contains("h0|0") && told.contains("h1|1") && told.contains("h2|2") && !told.contains("h3|"), "{told}");
     let all = psql(&port, "\\set FETCH_COUNT 400\nSELECT time FROM cpu ORDER BY time;");
     assert_eq!(all.lines().count(), 5000);
+    let file = folder.path().join("copied.csv");
+    let copy = format!(
+        "\\copy (SELECT host, usage_user, NULL AS none FROM cpu ORDER BY time LIMIT 3) TO '{}' WITH CSV HEADER",
+        file.display()
+    );
+    assert_eq!(psql(&port, &copy), "COPY 3\n");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "host,usage_user,none\nh0,0,\nh1,1.0,\nh2,2.0,\n");
+    assert_eq!(
+        psql(&port, "COPY (SELECT host FROM cpu WHERE host = 'none') TO STDOUT WITH (FORMAT csv, HEADER)"),
+        "host\n"
+    );
     assert!(psql(&port, "SELECT version()").starts_with("PostgreSQL 16"));
     assert_eq!(psql(&port, "SET TIME ZONE 'UTC'; SHOW timezone"), "SET\nUTC\n");
     // Each statement is one of `system.queries`, whichever door it came by.
@@ -98,6 +109,20 @@ fn drivers_of_postgresql_ask() {
 fn adbc_asks_by_flight() {
     let (_folder, server) = filled();
     python("adbc_driver_flightsql, polars, pandas", "flight_adbc.py", &[&port(&server, "Arrow Flight SQL")]);
+}
+
+#[test]
+fn every_door_gives_the_same_rows() {
+    let (folder, server) = filled();
+    let exported = folder.path().join("exported");
+    let mut command = program(folder.path());
+    command.args(["export", "--url", &server.url, "--out", exported.to_str().unwrap(), "--metric", "cpu_usage_user"]);
+    run(command, b"").ending(0);
+    let file = exported.join("cpu_usage_user.parquet");
+    let (pg, flight) = (port(&server, "PostgreSQL's protocol"), port(&server, "Arrow Flight SQL"));
+    let modules = "psycopg, adbc_driver_flightsql, pandas, duckdb, pyarrow";
+    python(modules, "every_door.py", &[&server.url, &pg, &flight, file.to_str().unwrap()]);
+    server.stop();
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The wire protocol of PostgreSQL: `psql`, drivers and dashboards ask as they would ask a database.
 
 mod convert;
+mod copy;
 mod service;
 mod session;
 

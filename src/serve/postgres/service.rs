@@ -31,6 +31,7 @@ use datafusion_postgres::pgwire::messages::{PgWireBackendMessage, PgWireFrontend
 use futures::{Sink, stream};
 
 use super::convert::{fault, fields, held, refusal, streamed};
+use super::copy::copied;
 use super::session::Session;
 use crate::query::{Answer, Asked, Described, Dialect, Engine, PG_VERSION, Parameters, PgStatement};
 
@@ -195,7 +196,9 @@ impl QueryParser for Parser {
             return Err(fault("42601", "one statement is prepared at a time"));
         }
         let described = match &statement {
-            PgStatement::Query(sql) | PgStatement::Declare { query: sql, .. } => {
+            PgStatement::Query(sql)
+            | PgStatement::Declare { query: sql, .. }
+            | PgStatement::Copy { query: sql, .. } => {
                 Some(Arc::new(self.engine.describe(Dialect::Postgres, sql).await.map_err(refusal)?))
             }
             _ => None,
@@ -272,6 +275,10 @@ impl Service {
                     portals.put_portal(Arc::new(portal_of(cursor)));
                 }
                 done("DECLARE CURSOR")
+            }
+            PgStatement::Copy { query, form } => {
+                let answer = self.ask(session, query, parameters()?).await?;
+                Response::CopyOut(copied(answer, form.clone())?)
             }
             PgStatement::Fetch { cursor, rows } => Response::Query(session.fetch(cursor, *rows).await?),
             PgStatement::Close(cursor) => {
