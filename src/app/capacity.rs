@@ -141,13 +141,15 @@ fn tell(
 }
 
 fn manifest(args: &CapacityArgs, planned: &[Planned]) -> anyhow::Result<Autoscaler> {
+    // One rule a resource: that of its fullest series.
+    let mut fullest: Vec<&Planned> = planned.iter().filter(|planned| planned.tuned.is_some()).collect();
+    fullest.sort_by(|a, b| b.analysis.used.p95.total_cmp(&a.analysis.used.p95));
     let mut scaled: Vec<Scaled<'_>> = Vec::new();
-    for planned in planned {
-        let Some(tuned) = &planned.tuned else { continue };
-        // One rule a resource: that of its fullest series.
-        let is_new = !scaled.iter().any(|scaled| scaled.resource.name == planned.resource.name);
-        if is_new {
-            let resource = &planned.resource;
+    for planned in fullest {
+        let resource = &planned.resource;
+        if let Some(tuned) = &planned.tuned
+            && !scaled.iter().any(|scaled| scaled.resource.name == resource.name)
+        {
             scaled.push(Scaled { resource, rules: tuned.rules, metric: &resource.metric });
         }
     }
@@ -175,9 +177,11 @@ fn resources(
 ) -> anyhow::Result<Vec<Resource>> {
     let mut all = spec.resources();
     let own = bytes(source, "SELECT sum(bytes) FROM system.segments")?;
-    // What is free beside them is known here alone.
-    let free = source.free_bytes().unwrap_or(0);
-    all.extend(own_resources(spec, disk_size(own, free), series_max));
+    let free = source.free_bytes();
+    let [disk, series] = own_resources(spec, disk_size(own, free.unwrap_or(0)), series_max);
+    // What is free beside the files of a server elsewhere is not known.
+    all.extend(free.map(|_| disk));
+    all.push(series);
     if let Some(name) = &args.resource {
         let known: Vec<String> = all.iter().map(|resource| resource.name.clone()).collect();
         all.retain(|resource| resource.name == *name);

@@ -28,7 +28,7 @@ use crate::insight::jobs::{
 use crate::insight::slo::{Moments, Slo, SloRow, judge};
 use crate::model::{Batch, Kind, Labels, SeriesDef, Timestamp, forecast_rows};
 use crate::query::{Ahead, Asked, Engine, ForecastRequest, LiveTable, OutputFormat, Progress, QueryError, RowWriter};
-use crate::stages::said_samples;
+use crate::stages::{SaidSample, said_samples};
 use crate::store::Store;
 use crate::world::World;
 
@@ -136,6 +136,8 @@ pub(super) struct Worker {
     engine: Arc<Engine>,
     intake: Arc<dyn Intake>,
     slos: Vec<Slo>,
+    /// How far ahead of the clock a sample may be.
+    future_max: Duration,
     handle: Handle,
     tell: Box<dyn Fn(Progress) + Send + Sync>,
 }
@@ -147,6 +149,7 @@ impl Worker {
             engine: node.engine.clone(),
             intake: node.doors.source(SOURCE),
             slos: super::slo::slos_of(&node.settings),
+            future_max: node.settings.ingest.future_max,
             handle,
             tell: Box::new(|_| {}),
         }
@@ -208,11 +211,14 @@ impl Worker {
         for batch in &batches {
             samples.extend(said_samples(batch, into).map_err(JobError::Failed)?);
         }
-        let samples = samples.into_iter().map(|said| {
-            let time = said.time.map_or(run.scheduled, Timestamp::from_nanos);
-            (said.def, time, said.value)
-        });
-        self.store_samples(samples, cancel)
+        let ahead = i64::try_from(self.future_max.as_nanos()).unwrap_or(i64::MAX);
+        let possible = Timestamp::EARLIEST..=run.scheduled.plus(ahead);
+        let sample = |said: SaidSample| match said.time.map_or(run.scheduled, Timestamp::from_nanos) {
+            time if possible.contains(&time) => Ok((said.def, time, said.value)),
+            time => Err(JobError::Failed(format!("a row has the time {time}, which no sample may have"))),
+        };
+        let samples = samples.into_iter().map(sample).collect::<Result<Vec<_>, JobError>>()?;
+        self.store_samples(samples.into_iter(), cancel)
     }
 
     /// What objectives came to at the scheduled time, as samples.

@@ -82,7 +82,9 @@ fn send(server: &Server, lines: &[&Line]) {
 fn rows(data: &Path, settings: &Path) -> String {
     let mut text = String::new();
     let made = "SELECT 'made' AS what, * FROM metrics WHERE metric LIKE '%:%'".to_owned();
-    let statements = TABLES.iter().map(|table| format!("SELECT '{table}' AS what, * FROM {table}"));
+    // What the print of a pipeline is changes with what can be written in one.
+    let columns = |table: &str| if table == "anomalies" { "* EXCLUDE (pipeline)" } else { "*" };
+    let statements = TABLES.iter().map(|table| format!("SELECT '{table}' AS what, {} FROM {table}", columns(table)));
     for statement in statements.chain([made]) {
         let mut command = program(data);
         command.arg("--config").arg(settings).args(["--format", "csv", "sql", &statement]);

@@ -8,6 +8,8 @@ use crate::stats::{Direction, ForecastOptions, forecast, ladder_step, time_to_li
 
 /// Points that a forecast learns from: usage in finer steps is taken together first.
 const POINTS: usize = 2016;
+/// What values without a capacity are of.
+const PERCENT: f64 = 100.0;
 /// Steps ahead, at most.
 const STEPS_MAX: usize = 10_000;
 
@@ -34,6 +36,7 @@ impl Ahead {
         let options = ForecastOptions {
             hints: [DAY / step, 7 * DAY / step].into_iter().filter_map(|n| usize::try_from(n).ok()).collect(),
             non_negative: values.iter().all(|value| *value >= 0.0),
+            most: (resource.capacity.is_none() && values.iter().all(|value| *value <= PERCENT)).then_some(PERCENT),
             ..ForecastOptions::default()
         };
         let Ok(made) = forecast(&grid, steps, &options) else { return Ahead::default() };
