@@ -308,12 +308,23 @@ struct Pages {
 impl Pages {
     /// A page's payload, checked and decompressed.
     fn read(&mut self, segment: &Segment, page: &PageRef) -> Result<&[u8], StoreError> {
+        self.fetch(segment, page)?;
+        self.unpack(segment, page)
+    }
+
+    /// A page as it lies in the file, checked.
+    fn fetch(&mut self, segment: &Segment, page: &PageRef) -> Result<&[u8], StoreError> {
         self.packed.resize(page.len as usize, 0);
         segment.file.read_exact_at(page.offset, &mut self.packed).at("read", &segment.path)?;
         if crc32c::crc32c(&self.packed) != page.crc {
             let reason = format!("the page at byte {} has another checksum than the index", page.offset);
             return Err(segment.damaged(reason));
         }
+        Ok(&self.packed)
+    }
+
+    /// The payload of the page that was fetched last.
+    fn unpack(&mut self, segment: &Segment, page: &PageRef) -> Result<&[u8], StoreError> {
         self.plain.clear();
         self.plain.reserve(page.plain as usize);
         let zstd = match &mut self.zstd {
@@ -336,11 +347,17 @@ struct ColumnCursor<T> {
     decode: Decode<T>,
     page: Option<usize>,
     values: Vec<T>,
+    /// The page as it lies in the file, where it is short. Series that are sampled together have times that are the same to
+    /// the byte: these are decoded once.
+    packed: Vec<u8>,
 }
+
+/// Bytes of a page that are held against the next one's.
+const SHORT: u32 = 4096;
 
 impl<T: Copy> ColumnCursor<T> {
     fn new(column: Column, decode: Decode<T>) -> Self {
-        ColumnCursor { column, decode, page: None, values: Vec::new() }
+        ColumnCursor { column, decode, page: None, values: Vec::new(), packed: Vec::new() }
     }
 
     /// Appends a range of the column's values, nulls not counted.
@@ -380,15 +397,25 @@ impl<T: Copy> ColumnCursor<T> {
         }
         self.page = None;
         let place = &segment.index.pages[self.column as usize][page];
-        let plain = pages.read(segment, place)?;
+        let count = place.values as usize;
+        let packed = pages.fetch(segment, place)?;
+        if !packed.is_empty() && self.packed == packed && self.values.len() == count {
+            self.page = Some(page);
+            return Ok(());
+        }
+        self.packed.clear();
+        if place.len <= SHORT {
+            self.packed.extend_from_slice(packed);
+        }
+        let plain = pages.unpack(segment, place)?;
         self.values.clear();
         let payload = match self.column {
             Column::Time => Some(plain),
             Column::Value | Column::Unscaled => behind_levels(plain),
         };
-        let count = place.values as usize;
         let decoded = payload.and_then(|payload| (self.decode)(payload, count, &mut self.values));
         if decoded.is_none() || self.values.len() != count {
+            self.packed.clear();
             return Err(segment.damaged(format!("the page at byte {} does not decode", place.offset)));
         }
         self.page = Some(page);

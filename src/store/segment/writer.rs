@@ -24,8 +24,10 @@ use crate::store::scale::TimeUnit;
 
 /// Rows at which a row group ends: what a reader outside skips or reads as one, and what is held while writing.
 const GROUP_ROWS: usize = 1 << 18;
-/// Values a data page holds: what reading one sample costs at most, against the weight of page headers.
-const PAGE_VALUES: usize = 32_768;
+/// Values a data page holds at most: what reading one sample costs, against the weight of page headers.
+const PAGE_VALUES: usize = 16_384;
+/// Values from which a page ends with its series, so that one that is read alone brings little of others along.
+const PAGE_FULL: usize = 4096;
 
 /// What the catalog needs to know of a finished segment.
 #[derive(Debug)]
@@ -224,7 +226,7 @@ impl GroupWriter<'_, '_> {
         let numbers = || group.runs.iter().map(|run| (run.series.0.cast_signed(), run.rows));
         let range = (numbers().map(|run| run.0).min(), numbers().map(|run| run.0).max());
         self.write_constants(numbers(), rows, Some(Statistics::int32(range.0, range.1, None, Some(0), false)))?;
-        let times = self.write_times(&group.times)?;
+        let times = self.write_times(group)?;
         let floats = self.write_optional(group, Column::Value)?;
         let whole = self.write_optional(group, Column::Unscaled)?;
         let scales = group.runs.iter().map(|run| (i32::from(run.scale.unwrap_or(0)), run.rows));
@@ -274,13 +276,15 @@ impl GroupWriter<'_, '_> {
         self.splice(chunk, rows, statistics).map(|_| ())
     }
 
-    fn write_times(&mut self, times: &[i64]) -> Result<Vec<PageRef>, StoreError> {
+    fn write_times(&mut self, group: &Group) -> Result<Vec<PageRef>, StoreError> {
+        let times = &group.times[..];
         let mut chunk = Chunk::new(Encoding::DELTA_BINARY_PACKED);
-        let mut plain = Vec::new();
-        for page in times.chunks(PAGE_VALUES) {
+        let (mut plain, mut start) = (Vec::new(), 0);
+        for page in PageRuns::of(group.runs.iter().map(|run| (true, run.rows))) {
             plain.clear();
-            put_whole(page, &mut plain);
-            chunk.add_data(self.compressor, page.len(), page.len(), &plain)?;
+            put_whole(&times[start..start + page.values], &mut plain);
+            chunk.add_data(self.compressor, page.values, page.values, &plain)?;
+            start += page.values;
         }
         let range = (times.iter().min().copied(), times.iter().max().copied());
         self.splice(chunk, times.len(), Some(Statistics::int64(range.0, range.1, None, Some(0), false)))
@@ -294,7 +298,7 @@ impl GroupWriter<'_, '_> {
         let mut chunk = Chunk::new(encoding);
         let mut plain = Vec::new();
         let mut start = 0;
-        for page in (PageRuns { runs: group.runs.iter().map(|run| (present(run), run.rows)), left: None }) {
+        for page in PageRuns::of(group.runs.iter().map(|run| (present(run), run.rows))) {
             plain.clear();
             put_levels(page.runs.iter().copied(), &mut plain);
             let values = start..start + page.values;
@@ -324,11 +328,17 @@ impl GroupWriter<'_, '_> {
     }
 }
 
-/// Runs of rows that have a value or not, as pages: each but the last has [`PAGE_VALUES`] values.
+/// Runs of rows that have a value or not, as pages: each has [`PAGE_VALUES`] values, or ends with a run.
 struct PageRuns<I> {
     runs: I,
     /// What is left of a run that a page could not take whole.
     left: Option<(bool, usize)>,
+}
+
+impl<I> PageRuns<I> {
+    fn of(runs: I) -> PageRuns<I> {
+        PageRuns { runs, left: None }
+    }
 }
 
 struct PageRows {
@@ -347,6 +357,9 @@ impl<I: Iterator<Item = (bool, usize)>> Iterator for PageRuns<I> {
             let taken = if present { rows.min(PAGE_VALUES - page.values) } else { rows };
             self.left = (taken < rows).then_some((present, rows - taken));
             page.add(present, taken);
+            if present && self.left.is_none() && page.values >= PAGE_FULL {
+                break;
+            }
         }
         (page.rows > 0).then_some(page)
     }
