@@ -16,6 +16,9 @@ use crate::store::Snapshot;
 
 /// Points of history that a forecast learns from.
 const HISTORY_POINTS: usize = 2016;
+/// Samples of a series that are held at once, and steps that stand for more of them: so many times those of the forecast.
+const HELD: i64 = if cfg!(test) { 1 << 10 } else { 1 << 19 };
+const FINE: usize = 16;
 /// Steps a forecast may have; a longer horizon has wider steps.
 const STEPS_MAX: usize = 10_000;
 const DAY: i64 = 86_400_000_000_000;
@@ -100,13 +103,45 @@ impl Ahead {
         });
         let back = spacing.map_or(i64::MAX, |spacing| self.needed(spacing.max(1)).saturating_mul(2));
         let span = Span::new(Timestamp::from_nanos(last.saturating_sub(back)), end);
-        let samples = judged_values(snapshot, series, span)?;
-        let times: Vec<i64> = samples.iter().map(|sample| sample.time.nanos()).collect();
+        let dense = spacing.filter(|&spacing| back.min(last.saturating_sub(first.nanos())) / spacing.max(1) > HELD);
+        let (mut times, mut values) = match dense {
+            None => read(snapshot, series, span)?,
+            Some(spacing) => {
+                self.thinned(snapshot, series, Span::new(span.start.max(first), end), (spacing.max(1), last))?
+            }
+        };
         let Some(native) = native_step(&times) else { return Ok(None) };
         let oldest = last.saturating_sub(self.needed(native));
-        let kept = samples.iter().filter(|sample| sample.time.nanos() >= oldest);
-        let (times, values) = kept.map(|sample| (sample.time.nanos(), sample.value)).unzip();
+        let from = times.partition_point(|&time| time < oldest);
+        (times, values) = (times.split_off(from), values.split_off(from));
         Ok(Some(Known { times, values, native }))
+    }
+
+    /// Means of steps that are far finer than those of the forecast, of a series of so many samples that they are read a part at a
+    /// time. `last` is the time of the last one.
+    fn thinned(
+        &self,
+        snapshot: &Snapshot,
+        series: SeriesId,
+        span: Span,
+        (spacing, last): (i64, i64),
+    ) -> Result<(Vec<i64>, Vec<f64>)> {
+        let fine = ladder_step(spacing, self.needed(spacing), HISTORY_POINTS * FINE);
+        let part = (HELD.saturating_mul(spacing) / fine).max(1).saturating_mul(fine);
+        let (mut times, mut values) = (Vec::new(), Vec::new());
+        let mut start = span.start.floor(fine);
+        while start < span.end && start.nanos() <= last {
+            let end = start.plus(part).min(span.end);
+            let (of_part, read) = read(snapshot, series, Span::new(start, end))?;
+            let (first, means) = to_grid(&of_part, &read, fine);
+            let steps = (0..).map(|at: i64| first + at * fine).zip(means).filter(|(_, mean)| mean.is_finite());
+            steps.for_each(|(time, mean)| {
+                times.push(time);
+                values.push(mean);
+            });
+            start = start.plus(part);
+        }
+        Ok((times, values))
     }
 
     /// Nanoseconds of history that a forecast this far ahead is told from: what lies far ahead from far back in wide steps, what is
@@ -114,6 +149,12 @@ impl Ahead {
     fn needed(&self, native: i64) -> i64 {
         native.saturating_mul(HISTORY_POINTS as i64).max(self.horizon.saturating_mul(4))
     }
+}
+
+/// What is judged of a series in a span: times in nanoseconds, and values.
+fn read(snapshot: &Snapshot, series: SeriesId, span: Span) -> Result<(Vec<i64>, Vec<f64>)> {
+    let samples = judged_values(snapshot, series, span)?;
+    Ok(samples.iter().map(|sample| (sample.time.nanos(), sample.value)).unzip())
 }
 
 /// What values of a metric that says it is a share cannot be more than.
@@ -132,6 +173,27 @@ fn most(metric: &str, values: &[f64]) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::query::testing::{Bench, NOON, S};
+
+    #[test]
+    fn a_series_of_very_many_samples_is_read_a_part_at_a_time() {
+        let bench = Bench::new();
+        let value = |second: i64| 50.0 + 20.0 * (second as f64 / 600.0 * std::f64::consts::TAU).sin();
+        // Every second of an hour and a half: more than are held at once here.
+        let samples: Vec<(i64, f64)> = (0..5400).map(|second| (second, value(second))).collect();
+        bench.put("wave", &[], &samples);
+        let snapshot = bench.store.snapshot();
+        let ahead = Ahead::new(Duration::from_secs(1800)).unwrap();
+        let made = ahead.of(&snapshot, SeriesId(0)).unwrap().unwrap();
+        assert_eq!((made.first, made.trained.end.nanos()), (NOON + 5400 * S, NOON + 5400 * S));
+        for (at, mean) in made.forecast.mean.iter().enumerate() {
+            let middle = 5400 + at as i64 * made.step / S + made.step / S / 2;
+            assert!((mean - value(middle)).abs() < 4.0, "{at}: {mean} for {}", value(middle));
+        }
+        let all = Span::new(Timestamp::from_nanos(NOON), Timestamp::MAX);
+        let (times, values) = ahead.thinned(&snapshot, SeriesId(0), all, (S, NOON + 5399 * S)).unwrap();
+        assert!(times.is_sorted() && times.len() == values.len() && times.len() >= 2700, "{}", times.len());
+    }
 
     #[test]
     fn shares_have_a_bound_unless_they_were_beyond_it() {
