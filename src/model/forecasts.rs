@@ -23,7 +23,7 @@ pub struct Foretold {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Issued {
     pub series: SeriesId,
-    /// When it was, or, of a job, was to be issued: with the series this names it, and issued again it replaces the former.
+    /// When it was, or, of a job, was to be issued: with series and job this names it, and issued again it replaces the former.
     pub issued: Timestamp,
     /// The job that did; empty for who asked once.
     pub job: Arc<str>,
@@ -60,13 +60,13 @@ pub fn forecast_rows(forecasts: &[Issued]) -> Option<Rows> {
     let columns = vec![
         Arc::new(UInt32Array::from_iter_values(steps().map(|(issued, _)| issued.series.0))) as ArrayRef,
         times(&|(issued, _)| issued.issued),
+        texts(|issued| &issued.job),
         times(&|(_, step)| step.time),
         numbers(&|(_, step)| step.mean),
         numbers(&|(_, step)| step.lo),
         numbers(&|(_, step)| step.hi),
         numbers(&|(issued, _)| issued.level),
         texts(|issued| &issued.model),
-        texts(|issued| &issued.job),
         Arc::new(Int64Array::from_iter_values(steps().map(|(issued, _)| issued.step))),
         times(&|(issued, _)| issued.trained.start),
         times(&|(issued, _)| issued.trained.end),
@@ -91,7 +91,7 @@ pub fn forecasts_of(rows: &RecordBatch) -> Vec<Issued> {
     let mut forecasts: Vec<Issued> = Vec::new();
     for at in 0..rows.num_rows() {
         let (of, when) = (SeriesId(series[at]), Timestamp::from_nanos(issued[at]));
-        if forecasts.last().is_none_or(|last| (last.series, last.issued) != (of, when)) {
+        if forecasts.last().is_none_or(|last| (last.series, last.issued, &*last.job) != (of, when, job.value(at))) {
             forecasts.push(Issued {
                 series: of,
                 issued: when,
@@ -136,7 +136,9 @@ mod tests {
             level: 0.9,
             steps: steps.iter().map(|&time| step(time)).collect(),
         };
-        let all = [issued(1, 0, Some(3.0), &[0, 10, 20]), issued(1, 5, None, &[5]), issued(2, 5, Some(1.0), &[5, 15])];
+        let other = Issued { job: "hourly".into(), ..issued(1, 5, None, &[5, 15]) };
+        let all =
+            [issued(1, 0, Some(3.0), &[0, 10, 20]), other, issued(1, 5, None, &[5]), issued(2, 5, Some(1.0), &[5, 15])];
         let rows = forecast_rows(&all).unwrap();
         assert_eq!(forecasts_of(&rows.batch), all);
         assert_eq!(forecast_rows(&[issued(1, 0, None, &[])]), None);

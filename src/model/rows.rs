@@ -141,8 +141,8 @@ impl Table {
     /// How many leading columns sort the table.
     pub const fn key_columns(self) -> usize {
         match self {
-            Table::Sliding | Table::Correlations => 4,
-            Table::Rollups | Table::Sessions | Table::Anomalies | Table::Forecasts => 3,
+            Table::Sliding | Table::Correlations | Table::Forecasts => 4,
+            Table::Rollups | Table::Sessions | Table::Anomalies => 3,
             Table::Compressed | Table::Staleness | Table::Histograms => 2,
             Table::Zones => 1,
         }
@@ -152,8 +152,8 @@ impl Table {
     pub const fn group_columns(self) -> usize {
         match self {
             Table::Sliding => 4,
-            Table::Rollups | Table::Sessions | Table::Anomalies => 3,
-            Table::Correlations | Table::Compressed | Table::Staleness | Table::Histograms | Table::Forecasts => 2,
+            Table::Rollups | Table::Sessions | Table::Anomalies | Table::Forecasts => 3,
+            Table::Correlations | Table::Compressed | Table::Staleness | Table::Histograms => 2,
             Table::Zones => 1,
         }
     }
@@ -210,6 +210,7 @@ impl Table {
             Table::Forecasts => vec![
                 series("series"),
                 time("issued"),
+                text("job"),
                 time("time"),
                 number("mean"),
                 number("lo"),
@@ -217,7 +218,6 @@ impl Table {
                 // Share that is to lie between, 0 to 1.
                 number("level"),
                 text("model"),
-                text("job"),
                 length("step"),
                 time("trained_from"),
                 time("trained_to"),

@@ -170,6 +170,8 @@ fn the_series_of_a_file_are_forecast_without_a_store() {
 
 const JOBS: &str = "[[job]]\nname = \"ahead\"\nevery = \"1s\"\ncatch_up = \"all\"\n\
                     forecast = { metric = \"load_v\", horizon = \"3s\" }\n\
+                    [[job]]\nname = \"further\"\nevery = \"1s\"\ncatch_up = \"all\"\n\
+                    forecast = { metric = \"load_v\", horizon = \"9s\" }\n\
                     [[job]]\nname = \"count\"\nevery = \"1s\"\ncatch_up = \"all\"\n\
                     sql = \"SELECT count(*) AS value FROM load\"\ninto = \"rows_stored\"\n";
 
@@ -215,7 +217,7 @@ fn jobs_run_once_for_each_time_through_a_stop_and_a_kill() {
          date_part('epoch', max(scheduled)) - date_part('epoch', min(scheduled)) + 1 AS seconds, \
          sum(CASE WHEN state IN ('done', 'started', 'planned') THEN 0 ELSE 1 END) AS others FROM jobs GROUP BY job ORDER BY job",
     );
-    assert_eq!(runs.len(), 2, "{runs:?}");
+    assert_eq!(runs.len(), 3, "{runs:?}");
     for run in &runs {
         let count = |name: &str| run[name].as_f64().unwrap();
         assert_eq!((count("n"), count("others")), (count("times"), 0.0), "{run}");
@@ -226,8 +228,12 @@ fn jobs_run_once_for_each_time_through_a_stop_and_a_kill() {
     // A forecast for each done run, and no two for one time.
     let issued = server.sql("SELECT count(DISTINCT issued) AS n FROM forecasts WHERE job = 'ahead'");
     let twice = server
-        .sql("SELECT count(*) AS n FROM (SELECT issued, time, count(*) AS c FROM forecasts GROUP BY 1, 2) WHERE c > 1");
+        .sql("SELECT count(*) AS n FROM (SELECT issued, time, job, count(*) AS c FROM forecasts GROUP BY 1, 2, 3) WHERE c > 1");
     assert!(issued[0]["n"].as_u64() >= Some(3), "{issued:?}");
+    // Two jobs at one time leave each other's be.
+    let both = server
+        .sql("SELECT count(*) AS n FROM (SELECT issued FROM forecasts GROUP BY issued HAVING count(DISTINCT job) = 2)");
+    assert!(both[0]["n"].as_u64() >= Some(3), "{both:?}");
     assert_eq!(twice[0]["n"].as_u64(), Some(0));
     server.stop();
 }

@@ -24,7 +24,9 @@ pub(in crate::query) fn accuracy(snapshot: Snapshot) -> Arc<dyn TableProvider> {
             for issued in forecasts_of(&part.map_err(of_store)?) {
                 match of_series.last_mut() {
                     // It goes on from the part before.
-                    Some(last) if (last.series, last.issued) == (issued.series, issued.issued) => {
+                    Some(last)
+                        if (last.series, last.issued, &last.job) == (issued.series, issued.issued, &issued.job) =>
+                    {
                         last.steps.extend(issued.steps);
                         continue;
                     }
